@@ -1,0 +1,401 @@
+//! The bodies of the control plane's API, shared by the server and the client so that they cannot drift apart.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    IncidentId, Isolation, Limits, Operation, OperationId, Role, RunId, Slug, Tenant, TenantId, TicketId, TierName, TokenId,
+};
+
+/// One page of a list.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Page<T> {
+    /// The rows of this page.
+    pub items: Vec<T>,
+    /// Pass as `cursor` for the next page; absent on the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_cursor: Option<String>,
+}
+
+/// An RFC 9457 problem document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Problem {
+    /// Names the kind: `https://guardian.dev/problems/…`; a name, not an address to fetch.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The kind in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What went wrong this time, and what to do about it.
+    pub detail: String,
+}
+
+/// Asks for a new tenant.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateTenant {
+    /// Its name.
+    pub slug: Slug,
+    /// Its tier.
+    pub tier: TierName,
+    /// Its value in the tenant column; left out: a new UUID, the next number, or the slug, by the column's type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// A tenant and the operation at work on it.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TenantChange {
+    /// The tenant as it stands now.
+    pub tenant: Tenant,
+    /// The operation; ended already when it needed no waiting.
+    pub operation: Operation,
+}
+
+/// Asks for a deletion.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteTenant {
+    /// The tenant's slug again, so that nobody deletes the wrong one by a slip of the path.
+    pub confirm: String,
+    /// Skip the grace period.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// Moves a tenant to another tier of the same isolation.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetTier {
+    /// The new tier.
+    pub tier: TierName,
+}
+
+/// Creates or replaces a tier.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutTier {
+    /// Where its tenants' data lives; cannot change while the tier has tenants.
+    pub isolation: Isolation,
+    /// Relative share under contention, 1 to 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// Bounds on one tenant.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Feature flags.
+    #[serde(default)]
+    pub features: BTreeMap<String, bool>,
+}
+
+/// How to reach a tenant's data: a secret, each reading of which is in the audit log.
+#[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Connection {
+    /// Host name, address, or directory of the unix socket.
+    pub host: String,
+    /// TCP port, also part of the unix socket's name.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The schema that holds the tables.
+    pub schema: String,
+    /// The login role.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// `row` tenants: 64 hexadecimal digits; bind them as `bytea` to `SELECT guardian.enter($1)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capability: Option<String>,
+}
+
+/// A session bound to one tenant, open for a minute, once.
+#[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TicketGrant {
+    /// Names the ticket in the audit log.
+    pub id: TicketId,
+    /// Host name, address, or directory of the unix socket.
+    pub host: String,
+    /// TCP port, also part of the unix socket's name.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// The schema that holds the tables.
+    pub schema: String,
+    /// A login role made for this one session.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// `row` tenants: 64 hexadecimal digits for `SELECT guardian.redeem('\x…')`; spent by the first use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// After this instant neither password nor ticket opens anything.
+    pub expires_at: Timestamp,
+}
+
+/// Asks for a bearer token.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateToken {
+    /// What it is for, in words.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// The only tenant of a `tenant_admin`: slug or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
+}
+
+/// A bearer token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Token {
+    /// Its id.
+    pub id: TokenId,
+    /// What it is for.
+    pub name: String,
+    /// What its bearer may do.
+    pub role: Role,
+    /// The only tenant of a `tenant_admin`.
+    pub tenant: Option<TenantId>,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it stopped working.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// A new token with its secret, shown this once.
+#[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NewToken {
+    /// The token.
+    pub token: Token,
+    /// Send as `Authorization: Bearer …`.
+    pub secret: String,
+}
+
+/// Something that waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Incident {
+    /// Its id.
+    pub id: IncidentId,
+    /// The operation that is stuck.
+    pub operation: Option<OperationId>,
+    /// Whose.
+    pub tenant: Option<TenantId>,
+    /// What happened, and what to do.
+    pub summary: String,
+    /// When.
+    pub opened_at: Timestamp,
+    /// When it was over.
+    pub closed_at: Option<Timestamp>,
+}
+
+/// One line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditEntry {
+    /// Position in the log; gaps are transactions that were rolled back.
+    pub seq: i64,
+    /// When.
+    pub at: Timestamp,
+    /// Who: `token:tok_…`, `system:…` or `anonymous`.
+    pub actor: String,
+    /// What: `tenant.create`, `secret.read` ….
+    pub action: String,
+    /// Which tenant, when it is about one.
+    pub tenant: Option<TenantId>,
+    /// `allowed`, `refused`, `done`, `undone` or `failed`.
+    pub outcome: String,
+    /// More, without secrets.
+    pub detail: serde_json::Value,
+}
+
+/// What `audit-log verify` found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditVerification {
+    /// Whether every sealed entry is what it was when it was sealed.
+    pub intact: bool,
+    /// What is wrong, one line each.
+    pub faults: Vec<String>,
+    /// Sealed entries.
+    pub sealed: i64,
+    /// Entries after the last seal: a change to them would not show yet.
+    pub unsealed: i64,
+    /// Seals in the chain.
+    pub seals: i64,
+    /// The last seal's hash in hexadecimal: keep it elsewhere, and a log cut short at the end will show too.
+    pub head: Option<String>,
+}
+
+/// What a run does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RunKind {
+    /// Harden the application's shared place.
+    Apply,
+    /// Bring every place to the newest migration.
+    Migrate,
+}
+
+/// Where a run, or one item of it, stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RunState {
+    /// Not begun.
+    Waiting,
+    /// At work.
+    Running,
+    /// Went through.
+    Done,
+    /// Went wrong; `detail` says how.
+    Failed,
+    /// The process ended meanwhile; start another run, which goes on from here.
+    Interrupted,
+}
+
+/// One statement of `apply`, or one place of `migrate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RunItem {
+    /// The object or place.
+    pub name: String,
+    /// Where it stands.
+    pub state: RunState,
+    /// The reason, the SQL file, or the error.
+    pub detail: String,
+    /// How long it took.
+    pub duration_us: Option<u64>,
+}
+
+/// One pass of `apply` or `migrate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// What it does.
+    pub kind: RunKind,
+    /// Where it stands.
+    pub state: RunState,
+    /// Why it failed as a whole.
+    pub error: Option<String>,
+    /// Its parts, in order.
+    pub items: Vec<RunItem>,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Asks for a run of `migrate`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartMigration {
+    /// Places at once; 4 when left out, 64 at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parallel: Option<u16>,
+}
+
+/// What `migrate` would do, by place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MigrationPlan {
+    /// The files in the migrations folder, in order.
+    pub files: Vec<String>,
+    /// Every place with the files it lacks.
+    pub places: Vec<PlaceMigrations>,
+}
+
+/// What one place lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlaceMigrations {
+    /// `cluster/database/schema`.
+    pub place: String,
+    /// Files not applied yet.
+    pub pending: Vec<String>,
+    /// Why the place cannot be read or must not be migrated.
+    pub error: Option<String>,
+}
+
+/// What `apply` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HardeningReport {
+    /// `register` (granted), `register (superuser function)` or `capability lookup`.
+    pub mechanism: String,
+    /// Why that one.
+    pub mechanism_reason: String,
+    /// What must be decided first; `apply` refuses while there is any.
+    pub refusals: Vec<HardeningRefusal>,
+    /// What `apply` would run, in order.
+    pub statements: Vec<HardeningStatement>,
+    /// What no statement can mend: oracles that remain, indexes that RLS makes unusable.
+    pub notes: Vec<HardeningNote>,
+    /// The statements as one migration file.
+    pub script: String,
+}
+
+/// A statement of the hardening.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HardeningStatement {
+    /// The object it changes.
+    pub object: String,
+    /// The SQL.
+    pub sql: String,
+    /// Why.
+    pub reason: String,
+    /// Whether it must run outside a transaction (`CREATE INDEX CONCURRENTLY`).
+    pub outside_transaction: bool,
+}
+
+/// Something that only the user can decide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HardeningRefusal {
+    /// The table, key or column.
+    pub object: String,
+    /// What is wrong.
+    pub problem: String,
+    /// The ways out.
+    pub ways_out: Vec<String>,
+}
+
+/// Something that remains.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct HardeningNote {
+    /// The object.
+    pub object: String,
+    /// What remains.
+    pub text: String,
+    /// The ways out.
+    pub ways_out: Vec<String>,
+}
+
+/// The state of the control plane and its clusters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Status {
+    /// Guardian's version.
+    pub version: String,
+    /// The application's name.
+    pub application: String,
+    /// Tenants by state.
+    pub tenants: BTreeMap<String, i64>,
+    /// Operations that are not over.
+    pub operations_live: i64,
+    /// Incidents that are open.
+    pub incidents_open: i64,
+    /// How the tenant context is kept; absent before `apply`.
+    pub mechanism: Option<String>,
+    /// Each cluster of `guardian.toml`.
+    pub clusters: Vec<ClusterStatus>,
+}
+
+/// One cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ClusterStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it answers.
+    pub reachable: bool,
+    /// Its server version.
+    pub server_version: Option<String>,
+    /// Why it does not answer.
+    pub error: Option<String>,
+    /// The tenant it is reserved for.
+    pub reserved_for: Option<String>,
+}

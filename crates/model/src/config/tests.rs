@@ -1,0 +1,72 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const MINIMAL: &str = "[application]\nname = \"helpdesk\"\n";
+
+fn refusal(text: &str) -> String {
+    Config::parse("guardian.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn a_minimal_file_runs_on_a_local_cluster() {
+    let config = Config::parse("guardian.toml", MINIMAL).unwrap();
+    assert!(config.needs_local_cluster());
+    assert_eq!(config.shared_place().to_string(), "local/helpdesk/public");
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_line_and_nearest_key() {
+    let text = "[application]\nname = \"helpdesk\"\ntenant_colunm = \"x\"\n";
+    let message = refusal(text);
+    assert!(message.starts_with("guardian.toml:3: unknown field `tenant_colunm`"), "{message}");
+    assert!(message.ends_with("did you mean `tenant_column`?"), "{message}");
+}
+
+#[test]
+fn an_unknown_table_is_refused() {
+    let message = refusal("[aplication]\nname = \"x\"\n");
+    assert!(message.contains("did you mean `application`?"), "{message}");
+}
+
+#[test]
+fn what_types_cannot_say_is_checked_with_its_line() {
+    let message = refusal("[application]\nname = \"Help Desk\"\n");
+    assert!(message.starts_with("guardian.toml:2: `application.name`"), "{message}");
+    let message = refusal("[application]\nname = \"a\"\n\n[application.global]\ncountry = \" \"\n");
+    assert!(message.starts_with("guardian.toml:5: `application.global.country`: say why"), "{message}");
+    let message = refusal("[application]\nname = \"a\"\ncluster = \"b\"\n");
+    assert!(message.contains("there is no [clusters.b]; known: `local`"), "{message}");
+    let message = refusal("[application]\nname = \"a\"\n[tiers.x]\nisolation = \"row\"\nweight = 0\n");
+    assert!(message.starts_with("guardian.toml:5: `tiers.x.weight`"), "{message}");
+}
+
+#[test]
+fn key_decisions_read_as_documented() {
+    let text = "[application]\nname = \"a\"\n[application.keys]\nagent_email_key = \"composite\"\nmailbox_key = { global = \"mail is routed by it\" }\n";
+    let keys = Config::parse("guardian.toml", text).unwrap().application.keys;
+    assert_eq!(keys["agent_email_key"], KeyDecision::Composite);
+    assert_eq!(keys["mailbox_key"], KeyDecision::Global("mail is routed by it".to_owned()));
+}
+
+#[test]
+fn the_schema_names_every_section() {
+    let schema: serde_json::Value = serde_json::from_str(&json_schema()).unwrap();
+    for section in ["control", "clusters", "application", "tiers"] {
+        assert!(schema["properties"].get(section).is_some(), "{section}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_parses_or_is_refused_with_a_message(text in "(\\[?[a-z_.]{0,12}\\]?[ =\"'\\n]{0,3}){0,12}") {
+        if let Err(error) = Config::parse("guardian.toml", &text) {
+            prop_assert!(error.to_string().starts_with("guardian.toml"));
+        }
+    }
+
+    #[test]
+    fn a_valid_file_with_noise_never_panics(noise in ".{0,60}") {
+        let _ = Config::parse("guardian.toml", &format!("{MINIMAL}{noise}"));
+    }
+}

@@ -1,0 +1,29 @@
+//! The words of Guardian as types: tenants, tiers, placements, operations, configuration.
+//!
+//! Pure domain: no IO, no clock, no randomness, no async runtime. Every other crate speaks these types;
+//! this one depends on none of ours.
+
+pub mod access;
+pub mod api;
+pub mod capability;
+pub mod config;
+pub mod id;
+pub mod key;
+pub mod name;
+pub mod operation;
+pub mod placement;
+pub mod slug;
+pub mod tenant;
+pub mod tier;
+
+pub use access::{Permission, Role};
+pub use capability::{Capability, Ticket};
+pub use config::Config;
+pub use id::{IncidentId, OperationId, RunId, TenantId, TicketId, TokenId};
+pub use key::{KeyType, TenantKey};
+pub use name::{ClusterName, TierName};
+pub use operation::{Operation, OperationKind, OperationState, Plan, Step};
+pub use placement::{Isolation, Place, Placement};
+pub use slug::Slug;
+pub use tenant::{Tenant, TenantState};
+pub use tier::{Limits, Tier};
