@@ -4,8 +4,11 @@ use std::str;
 
 use guardian_model::{Config, KeyType, Slug, TenantKey};
 
+/// What takes any bytes and panics when a promise is broken.
+pub type Target = fn(&[u8]);
+
 /// Every target by name, as `fuzz_targets/` and `corpus/` spell it.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("slug", slug), ("key", key), ("config", config)];
+pub const TARGETS: &[(&str, Target)] = &[("slug", slug), ("key", key), ("config", config)];
 
 /// A slug that parses is a DNS label and reads back as itself.
 pub fn slug(bytes: &[u8]) {
