@@ -55,9 +55,10 @@ pub struct TenantChange {
     pub operation: Operation,
 }
 
-/// Asks for a deletion.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+/// Asks for a deletion; travels in the query, because proxies drop the body of a DELETE.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 pub struct DeleteTenant {
     /// The tenant's slug again, so that nobody deletes the wrong one by a slip of the path.
     pub confirm: String,
@@ -237,6 +238,24 @@ pub enum RunKind {
     Migrate,
 }
 
+impl RunKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Apply, Self::Migrate];
+
+    /// The word in the database and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Apply => "apply",
+            Self::Migrate => "migrate",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
 /// Where a run, or one item of it, stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -251,6 +270,27 @@ pub enum RunState {
     Failed,
     /// The process ended meanwhile; start another run, which goes on from here.
     Interrupted,
+}
+
+impl RunState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Waiting, Self::Running, Self::Done, Self::Failed, Self::Interrupted];
+
+    /// The word in the database and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == word)
+    }
 }
 
 /// One statement of `apply`, or one place of `migrate`.

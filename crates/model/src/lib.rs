@@ -12,6 +12,7 @@ pub mod key;
 pub mod name;
 pub mod operation;
 pub mod placement;
+pub mod query;
 pub mod slug;
 pub mod tenant;
 pub mod tier;

@@ -111,6 +111,11 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "step", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
+    /// Find out that the cluster answers, before anything is begun that would have to be undone there. Undo: nothing.
+    ReachCluster {
+        /// A place on the cluster.
+        place: Place,
+    },
     /// Write the tenant's capability into the registry of its database (`row`). Undo: remove it.
     AdmitCapability {
         /// The application's shared place.
@@ -207,6 +212,7 @@ impl Step {
     /// The step's word, for tables and metrics.
     pub const fn name(&self) -> &'static str {
         match self {
+            Self::ReachCluster { .. } => "reach_cluster",
             Self::AdmitCapability { .. } => "admit_capability",
             Self::RevokeCapability { .. } => "revoke_capability",
             Self::EnsureRole { .. } => "ensure_role",

@@ -54,7 +54,7 @@ pub enum SlugError {
     #[error("the slug has {0} characters; a DNS label has 63 at most")]
     TooLong(usize),
     /// A character outside `a-z`, `0-9`, `-`.
-    #[error("the slug may not contain {found:?}; use a-z, 0-9 and -{}", suggestion(.suggested))]
+    #[error("the slug may not contain {found:?}; use a-z, 0-9 and -{}", suggestion(.suggested.as_deref()))]
     Character {
         /// The first offending character.
         found: char,
@@ -72,8 +72,8 @@ pub enum SlugError {
     Reserved(String),
 }
 
-fn suggestion(suggested: &Option<String>) -> String {
-    suggested.as_ref().map_or_else(String::new, |slug| format!("; `{slug}` would do"))
+fn suggestion(suggested: Option<&str>) -> String {
+    suggested.map_or_else(String::new, |slug| format!("; `{slug}` would do"))
 }
 
 impl Slug {

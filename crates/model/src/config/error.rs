@@ -38,7 +38,7 @@ impl ConfigError {
         Self { file: file.to_owned(), line, hint: nearest_key(&message), problem: message }
     }
 
-    pub(super) fn new(file: &str, text: &str, key: &str, problem: String) -> Self {
+    pub(super) fn new(file: &str, text: &str, key: &str, problem: &str) -> Self {
         Self { file: file.to_owned(), line: line_of_key(text, key), problem: format!("`{key}`: {problem}"), hint: None }
     }
 }

@@ -171,7 +171,7 @@ impl Config {
         {
             config.clusters.insert(name, Cluster { url: LOCAL.to_owned(), reserved_for: None });
         }
-        config.check().map_err(|(key, problem)| ConfigError::new(file, text, &key, problem))?;
+        config.check().map_err(|(key, problem)| ConfigError::new(file, text, &key, &problem))?;
         Ok(config)
     }
 
