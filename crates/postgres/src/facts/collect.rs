@@ -1,0 +1,159 @@
+//! Runs the collection: one read-only transaction, each catalog once.
+
+use serde::de::DeserializeOwned;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, types::Json};
+
+use super::{Facts, FunctionFacts, Oid, RelationFacts, counts, keys, objects, relations, server};
+use crate::harden::Declaration;
+
+/// Why the facts could not be collected.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// A query failed.
+    #[error("cannot read {what} from the catalog")]
+    Query {
+        /// What was being read.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The schema is not there.
+    #[error("the schema `{schema}` does not exist in the database `{database}`; run `guardian migrate` first, or correct `application.schema`")]
+    NoSchema {
+        /// The schema.
+        schema: String,
+        /// The database.
+        database: String,
+    },
+}
+
+/// Runs a query and reads each of its rows into `T`, by column name.
+pub(super) async fn rows<T: DeserializeOwned + Send + Unpin + 'static>(
+    connection: &mut PgConnection,
+    what: &'static str,
+    sql: &str,
+    bind: impl FnOnce(Bindable<'_>) -> Bindable<'_> + Send,
+) -> Result<Vec<T>, CollectError> {
+    let wrapped = format!("SELECT coalesce(json_agg(row_to_json(fact)), '[]') FROM ({sql}) AS fact");
+    let row = bind(sqlx::query(AssertSqlSafe(wrapped)))
+        .fetch_one(connection)
+        .await
+        .map_err(|source| CollectError::Query { what, source })?;
+    let Json(facts) = row.try_get::<Json<Vec<T>>, _>(0).map_err(|source| CollectError::Query { what, source })?;
+    Ok(facts)
+}
+
+/// A query that still takes parameters.
+pub(super) type Bindable<'q> = sqlx::query::Query<'q, sqlx::Postgres, sqlx::postgres::PgArguments>;
+
+/// What the queries are about.
+pub(super) struct Scope<'a> {
+    /// The server's version number.
+    pub(super) version: i32,
+    /// What the user declared.
+    pub(super) declaration: &'a Declaration,
+    /// The application's roles by name: app, definer, enter, registry.
+    pub(super) roles: Vec<String>,
+}
+
+fn oids(relations: &[RelationFacts]) -> Vec<sqlx::postgres::types::Oid> {
+    relations.iter().map(|relation| sqlx::postgres::types::Oid(relation.oid)).collect()
+}
+
+/// Opens the transaction all catalogs are read in, with a search path that makes the server write names out in full.
+async fn begin(connection: &mut PgConnection) -> Result<sqlx::Transaction<'_, sqlx::Postgres>, CollectError> {
+    let failed = |source| CollectError::Query { what: "a snapshot", source };
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    for statement in
+        ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "SET LOCAL search_path = pg_catalog, pg_temp"]
+    {
+        sqlx::query(statement).execute(&mut *transaction).await.map_err(failed)?;
+    }
+    Ok(transaction)
+}
+
+/// Collects the facts about the application's shared place.
+pub async fn collect(connection: &mut PgConnection, declaration: &Declaration) -> Result<Facts, CollectError> {
+    let mut transaction = begin(connection).await?;
+    let connection = &mut *transaction;
+    let server = server::server(connection).await?;
+    let roles = declaration.roles.all().map(str::to_owned).to_vec();
+    let scope = Scope { version: server.version, declaration, roles };
+    let database = server::database(connection, &scope).await?;
+    let schemas = server::schemas(connection, &scope).await?;
+    if !schemas.iter().any(|schema| schema.name == declaration.schema) {
+        return Err(CollectError::NoSchema { schema: declaration.schema.clone(), database: database.name });
+    }
+    let mut relations = relations::relations(connection, &scope).await?;
+    let place = oids(&relations);
+    let policies = objects::policies(connection, &place).await?;
+    counts::count(connection, &scope, &mut relations, &policies).await?;
+    let facts = Facts {
+        roles: server::roles(connection, &scope, &place).await?,
+        memberships: server::memberships(connection, &scope).await?,
+        owned_by_application: server::owned_by_application(connection, &scope).await?,
+        role_settings: server::role_settings(connection, &scope).await?,
+        keys: keys::keys(connection, &scope, &place).await?,
+        foreign_keys: keys::foreign_keys(connection, &scope, &place).await?,
+        leaky_indexes: keys::leaky_indexes(connection, &scope, &place).await?,
+        rules: objects::rules(connection, &place).await?,
+        functions: objects::functions(connection, &scope).await?,
+        default_privileges: objects::default_privileges(connection, &scope).await?,
+        open_system_functions: objects::open_system_functions(connection).await?,
+        publications: objects::publications(connection, &place).await?,
+        reachable_elsewhere: objects::reachable_elsewhere(connection, &scope, &place).await?,
+        server,
+        database,
+        schemas,
+        relations,
+        policies,
+    };
+    transaction.rollback().await.map_err(|source| CollectError::Query { what: "the end of the snapshot", source })?;
+    Ok(facts)
+}
+
+/// What the grants of a tenant's own place (schema or database isolation) are made from.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct PlaceFacts {
+    /// The database.
+    pub database: String,
+    /// The schema.
+    pub schema: String,
+    /// Its relations.
+    pub relations: Vec<RelationFacts>,
+    /// Its functions.
+    pub functions: Vec<FunctionFacts>,
+}
+
+/// Collects the facts about one tenant's own schema.
+pub async fn collect_place(
+    connection: &mut PgConnection,
+    declaration: &Declaration,
+    schema: &str,
+) -> Result<PlaceFacts, CollectError> {
+    let declaration = Declaration { schema: schema.to_owned(), ..declaration.clone() };
+    let mut transaction = begin(connection).await?;
+    let connection = &mut *transaction;
+    let server = server::server(connection).await?;
+    let scope = Scope { version: server.version, declaration: &declaration, roles: Vec::new() };
+    let database = server::database(connection, &scope).await?;
+    let mut relations = relations::relations(connection, &scope).await?;
+    relations.retain(|relation| relation.schema == schema);
+    let mut functions = objects::functions(connection, &scope).await?;
+    functions.retain(|function| function.schema == schema);
+    transaction.rollback().await.map_err(|source| CollectError::Query { what: "the end of the snapshot", source })?;
+    Ok(PlaceFacts { database: database.name, schema: schema.to_owned(), relations, functions })
+}
+
+impl Facts {
+    /// A relation by its OID.
+    pub fn relation(&self, oid: Oid) -> Option<&RelationFacts> {
+        self.relations.iter().find(|relation| relation.oid == oid)
+    }
+
+    /// A role by its name.
+    pub fn role(&self, name: &str) -> Option<&super::RoleFacts> {
+        self.roles.iter().find(|role| role.name == name)
+    }
+}

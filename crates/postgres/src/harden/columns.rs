@@ -1,0 +1,65 @@
+//! The tenant column: never NULL, and never a text that stands for no tenant.
+
+use guardian_model::KeyType;
+
+use super::planner::{Planner, label, sql_name, statement};
+use crate::{facts::RelationFacts, quote::ident};
+
+const NOT_NULL: &str = "guardian_tenant_not_null";
+const NOT_EMPTY: &str = "guardian_tenant_not_empty";
+
+impl Planner<'_> {
+    /// NOT NULL and CHECK, so that no statement holds a lock while rows are read.
+    pub(super) fn harden_columns(&mut self) {
+        for table in self.tenant_tables() {
+            // Constraints on a parent reach its partitions and children.
+            if !table.parents.iter().any(|parent| self.is_tenant_owned(*parent)) {
+                self.forbid_null(table);
+                self.forbid_empty(table);
+            }
+        }
+    }
+
+    fn forbid_null(&mut self, table: &RelationFacts) {
+        let Some(tenant) = &table.tenant else { return };
+        if tenant.not_null || tenant.nulls > 0 {
+            return;
+        }
+        let column = ident(&self.declaration.tenant_column);
+        self.check(table, NOT_NULL, &format!("{column} IS NOT NULL"), "a row without a tenant is nobody's");
+        let (object, name) = (label(table), sql_name(table));
+        self.transaction(vec![
+            statement(
+                &object,
+                format!("ALTER TABLE {name} ALTER COLUMN {column} SET NOT NULL"),
+                "a row without a tenant is nobody's; the constraint has shown that there is none, so no row is read",
+            ),
+            statement(
+                &object,
+                format!("ALTER TABLE {name} DROP CONSTRAINT {NOT_NULL}"),
+                "NOT NULL says the same from here on",
+            ),
+        ]);
+    }
+
+    fn forbid_empty(&mut self, table: &RelationFacts) {
+        if self.declaration.tenant_key == KeyType::Text {
+            let condition = format!("{} <> ''", ident(&self.declaration.tenant_column));
+            self.check(table, NOT_EMPTY, &condition, "an empty text is no tenant's key");
+        }
+    }
+
+    /// A check constraint in two steps: new rows at once, old rows without a lock that anybody waits for.
+    fn check(&mut self, table: &RelationFacts, constraint: &str, condition: &str, reason: &str) {
+        let (object, name) = (label(table), sql_name(table));
+        let found = table.checks.iter().find(|check| check.name == constraint);
+        if found.is_none() {
+            let sql = format!("ALTER TABLE {name} ADD CONSTRAINT {constraint} CHECK ({condition}) NOT VALID");
+            self.transaction(vec![statement(&object, sql, reason)]);
+        }
+        if found.is_none_or(|check| !check.validated) {
+            let sql = format!("ALTER TABLE {name} VALIDATE CONSTRAINT {constraint}");
+            self.transaction(vec![statement(&object, sql, "the rows that are there already; writers go on meanwhile")]);
+        }
+    }
+}

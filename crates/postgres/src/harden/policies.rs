@@ -1,0 +1,213 @@
+//! Row-level security, policies, defaults and privileges of tables: what one table needs takes effect at once.
+
+use guardian_model::config::PolicyForm;
+
+use super::{
+    POLICY_OPEN, POLICY_TENANT, Statement,
+    classes::Class,
+    planner::{Planner, Reasons, label, sql_name, statement},
+};
+use crate::{
+    facts::{Grant, PolicyFacts, RelationFacts},
+    quote::ident,
+    register::{Mechanism, normal_form},
+};
+
+/// A table of so few pages is read as a whole whatever indexes it has.
+const PAGES_TINY: i64 = 4;
+/// Of tables this large, statistics may change the form of a policy that is already there.
+const PAGES_LARGE: i64 = 64;
+/// From this share of the rows on, the planner reads the whole table for the largest tenant.
+const SHARE_LARGE: f32 = 0.2;
+/// Below this share it does so no longer; the gap keeps a form from flapping.
+const SHARE_SMALL: f32 = 0.1;
+
+const TENANT_RIGHTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
+const GLOBAL_RIGHTS: &[&str] = &["SELECT"];
+
+impl Planner<'_> {
+    /// One transaction a table; a table that is as it should be gets none.
+    pub(super) fn harden_tables(&mut self) {
+        for table in &self.facts.relations {
+            let Some(class) = self.classes.get(&table.oid).copied() else { continue };
+            let mut statements = Vec::new();
+            if class == Class::Tenant {
+                statements.extend(self.policies(table));
+                statements.extend(row_security(table));
+                statements.extend(self.default(table));
+            }
+            statements.extend(self.table_grants(table, class));
+            self.transaction(statements);
+        }
+    }
+
+    fn policies(&self, table: &RelationFacts) -> Vec<Statement> {
+        let (object, name) = (label(table), sql_name(table));
+        let found = |policy: &str| {
+            self.facts.policies.iter().find(|found| found.table == table.oid && found.name == policy)
+        };
+        let mut statements = Vec::new();
+        let drop = |policy: &str| {
+            let sql = format!("DROP POLICY {policy} ON {name}");
+            statement(&object, sql, "it is not the policy that Guardian made")
+        };
+        let open = found(POLICY_OPEN);
+        if !open.is_some_and(|policy| is_sound(policy, true, "true")) {
+            statements.extend(open.map(|_| drop(POLICY_OPEN)));
+            statements.push(statement(
+                &object,
+                format!("CREATE POLICY {POLICY_OPEN} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)"),
+                "some permissive policy must let rows through; which ones is for the restrictive policy to say",
+            ));
+        }
+        let tenant = found(POLICY_TENANT);
+        let installed = tenant.and_then(|policy| self.installed_form(policy));
+        let (form, reason) = self.form(table, installed);
+        if installed != Some(form) {
+            let predicate = self.predicate(form);
+            statements.extend(tenant.map(|_| drop(POLICY_TENANT)));
+            statements.push(statement(
+                &object,
+                format!(
+                    "CREATE POLICY {POLICY_TENANT} ON {name} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({predicate}) \
+                     WITH CHECK ({predicate})"
+                ),
+                format!("only the tenant's rows, whatever other policies say; {reason}"),
+            ));
+        }
+        statements
+    }
+
+    fn predicate(&self, form: PolicyForm) -> String {
+        self.mechanism.predicate(&self.declaration.tenant_column, self.declaration.tenant_key, form)
+    }
+
+    /// The form of the policy that is there, when it is ours and unchanged.
+    fn installed_form(&self, policy: &PolicyFacts) -> Option<PolicyForm> {
+        [PolicyForm::Direct, PolicyForm::Wrapped].into_iter().find(|form| is_sound(policy, false, &self.predicate(*form)))
+    }
+
+    /// How the policy reads the context. An index serves `Direct`, which is evaluated again for each row of a sequential scan;
+    /// `Wrapped` is evaluated once a statement, and costs a little more to plan.
+    fn form(&self, table: &RelationFacts, installed: Option<PolicyForm>) -> (PolicyForm, String) {
+        if let Some(form) = self.declaration.policy_form.get(&table.name) {
+            return (*form, "in the form that `application.policy_form` asks for".to_owned());
+        }
+        if self.mechanism == Mechanism::CapabilityLookup {
+            return (PolicyForm::Wrapped, "wrapped, so that the capability is looked up once a statement".to_owned());
+        }
+        let share = table.tenant.as_ref().and_then(|tenant| tenant.largest_share).unwrap_or(0.0);
+        let percent = (share * 100.0).round();
+        let large_share = || {
+            let reason = format!("wrapped, because one tenant holds {percent} % of the rows and is read by sequential scans");
+            (PolicyForm::Wrapped, reason)
+        };
+        match installed {
+            Some(PolicyForm::Direct) if table.pages >= PAGES_LARGE && share >= SHARE_LARGE => large_share(),
+            Some(PolicyForm::Wrapped) if table.pages >= PAGES_LARGE && share < SHARE_SMALL => {
+                (PolicyForm::Direct, "direct, because indexes serve even the largest tenant".to_owned())
+            }
+            Some(form) => (form, "in the form it has".to_owned()),
+            None if share >= SHARE_LARGE => large_share(),
+            None if (1..=PAGES_TINY).contains(&table.pages) => {
+                let reason = format!("wrapped, because a table of {} is read as a whole", pages(table.pages));
+                (PolicyForm::Wrapped, reason)
+            }
+            None => (PolicyForm::Direct, "direct, because indexes serve it".to_owned()),
+        }
+    }
+
+    /// The context as the column's default. A partition's own default counts only for rows sent to it directly.
+    fn default(&self, table: &RelationFacts) -> Option<Statement> {
+        let tenant = table.tenant.as_ref()?;
+        let value = self.mechanism.value(self.declaration.tenant_key);
+        let is_set = tenant.default.as_deref().is_some_and(|default| normal_form(default) == normal_form(&value));
+        if table.partition || tenant.generated || is_set {
+            return None;
+        }
+        let column = ident(&self.declaration.tenant_column);
+        let reason = match &tenant.default {
+            None => "an application need not name the tenant on insert".to_owned(),
+            Some(other) => format!("an application need not name the tenant on insert; the default was {other}"),
+        };
+        let sql = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {value}", sql_name(table));
+        Some(statement(&label(table), sql, reason))
+    }
+
+    fn table_grants(&self, table: &RelationFacts, class: Class) -> Vec<Statement> {
+        let roles = &self.declaration.roles;
+        let (object, name) = (label(table), sql_name(table));
+        let rights = match class {
+            Class::Tenant if !table.partition => TENANT_RIGHTS,
+            Class::Global if !table.partition => GLOBAL_RIGHTS,
+            Class::Tenant | Class::Global | Class::Undecided => &[],
+        };
+        let wanted: &[(&str, &[&str])] =
+            if rights.is_empty() { &[] } else { &[(roles.app(), rights), (roles.definer(), rights)] };
+        let reasons = match class {
+            Class::Tenant if table.partition => Reasons {
+                grant: "",
+                revoke: "partitions are reached through their parent only",
+            },
+            Class::Tenant => Reasons {
+                grant: "rows under the policies; TRUNCATE, TRIGGER and REFERENCES would go past them",
+                revoke: "nobody but the application's roles, and they only under the policies",
+            },
+            Class::Global => Reasons {
+                grant: "global: the same for every tenant, read-only",
+                revoke: "what one tenant could write here, every tenant would read",
+            },
+            Class::Undecided => Reasons { grant: "", revoke: "closed until its tenant is decided" },
+        };
+        let mut statements = column_grants(table, &object, &name);
+        statements.extend(self.grants(&object, &format!("TABLE {name}"), &still_held(table), wanted, reasons));
+        statements
+    }
+}
+
+/// What is held once [`column_grants`] has been revoked.
+pub(super) fn still_held(relation: &RelationFacts) -> Vec<Grant> {
+    relation.grants.iter().filter(|grant| !relation.column_grantees.contains(&grant.grantee)).cloned().collect()
+}
+
+/// Revoking all on a table also takes grants on its columns.
+pub(super) fn column_grants(relation: &RelationFacts, object: &str, name: &str) -> Vec<Statement> {
+    relation
+        .column_grantees
+        .iter()
+        .map(|grantee| {
+            let grantee = grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), ident);
+            let sql = format!("REVOKE ALL ON TABLE {name} FROM {grantee} CASCADE");
+            statement(object, sql, "grants on single columns go past what the table grants")
+        })
+        .collect()
+}
+
+fn row_security(table: &RelationFacts) -> Vec<Statement> {
+    let (object, name) = (label(table), sql_name(table));
+    let mut statements = Vec::new();
+    if !table.rls {
+        let sql = format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY");
+        statements.push(statement(&object, sql, "without it, policies are not looked at"));
+    }
+    if !table.rls_forced {
+        let sql = format!("ALTER TABLE {name} FORCE ROW LEVEL SECURITY");
+        statements.push(statement(&object, sql, "without it, the table's owner sees every row"));
+    }
+    statements
+}
+
+fn is_sound(policy: &PolicyFacts, permissive: bool, predicate: &str) -> bool {
+    let is_ours = |expression: &Option<String>| {
+        expression.as_deref().is_some_and(|expression| normal_form(expression) == normal_form(predicate))
+    };
+    policy.permissive == permissive
+        && policy.command == '*'
+        && policy.to_public
+        && is_ours(&policy.using)
+        && is_ours(&policy.check)
+}
+
+fn pages(count: i64) -> String {
+    if count == 1 { "1 page".to_owned() } else { format!("{count} pages") }
+}

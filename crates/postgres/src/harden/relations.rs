@@ -1,0 +1,109 @@
+//! What is neither table nor function: views, materialised views, foreign tables, sequences.
+
+use super::{
+    Statement,
+    classes::Class,
+    planner::{Planner, Reasons, label, sql_name, statement},
+    policies::{column_grants, still_held},
+};
+use crate::{
+    facts::{RelationFacts, RelationKind},
+    quote::ident,
+};
+
+/// Bits of `pg_relation_is_updatable`.
+const VIEW_RIGHTS: [(i32, &str); 3] = [(1 << 3, "INSERT"), (1 << 2, "UPDATE"), (1 << 4, "DELETE")];
+
+impl Planner<'_> {
+    /// Views run with the caller's rights; what cannot be filtered by tenant is closed.
+    pub(super) fn harden_relations(&mut self) {
+        for relation in &self.facts.relations {
+            if relation.extension || relation.schema == "guardian" {
+                continue;
+            }
+            let statements = match relation.kind {
+                RelationKind::View => self.view(relation),
+                RelationKind::MaterializedView => {
+                    self.note(
+                        label(relation),
+                        "a materialised view knows no policies: it is closed to the application",
+                        vec![
+                            "a plain view, which runs with the caller's rights".to_owned(),
+                            format!(
+                                "a SECURITY BARRIER view over it that names the tenant, owned by `{}`",
+                                self.declaration.roles.definer()
+                            ),
+                        ],
+                    );
+                    self.closed(relation, "it holds every tenant's rows, and policies do not apply to it")
+                }
+                RelationKind::ForeignTable => {
+                    self.note(
+                        label(relation),
+                        "a foreign table knows no policies: it is closed to the application",
+                        vec!["a view over it that names the tenant, owned by a role that may read it".to_owned()],
+                    );
+                    self.closed(relation, "it reaches another server under one identity, and policies do not apply to it")
+                }
+                RelationKind::Sequence => self.sequence(relation),
+                RelationKind::Table | RelationKind::Partitioned => Vec::new(),
+            };
+            self.transaction(statements);
+        }
+    }
+
+    fn view(&self, view: &RelationFacts) -> Vec<Statement> {
+        let roles = &self.declaration.roles;
+        let (object, name) = (label(view), sql_name(view));
+        let mut statements = Vec::new();
+        if self.facts.server.version >= 150_000 {
+            if !view.security_invoker {
+                let sql = format!("ALTER VIEW {name} SET (security_invoker = true)");
+                let reason = format!("it read with the rights of `{}`; policies shall apply to the caller", view.owner);
+                statements.push(statement(&object, sql, reason));
+            }
+        } else if view.owner != roles.definer() {
+            let sql = format!("ALTER VIEW {name} OWNER TO {}", ident(roles.definer()));
+            let reason = format!("it read with the rights of `{}`; before 15 only the owner can change that", view.owner);
+            statements.push(statement(&object, sql, reason));
+            statements = self.lend_create_in(&view.schema, statements, &[roles.definer()]);
+        }
+        let mut rights = vec!["SELECT"];
+        rights.extend(VIEW_RIGHTS.iter().filter(|(bit, _)| view.updatable & bit != 0).map(|(_, right)| *right));
+        let mut wanted: Vec<(&str, &[&str])> = vec![(roles.app(), &rights)];
+        if self.facts.server.version >= 150_000 {
+            wanted.push((roles.definer(), &rights));
+        }
+        let reasons = Reasons {
+            grant: "it runs with the caller's rights, under the policies of its tables",
+            revoke: "only the application's roles read it",
+        };
+        statements.extend(column_grants(view, &object, &name));
+        statements.extend(self.grants(&object, &format!("TABLE {name}"), &still_held(view), &wanted, reasons));
+        statements
+    }
+
+    fn closed(&self, relation: &RelationFacts, reason: &str) -> Vec<Statement> {
+        let (object, name) = (label(relation), sql_name(relation));
+        let mut statements = column_grants(relation, &object, &name);
+        let reasons = Reasons { grant: "", revoke: reason };
+        statements.extend(self.grants(&object, &format!("TABLE {name}"), &still_held(relation), &[], reasons));
+        statements
+    }
+
+    fn sequence(&self, sequence: &RelationFacts) -> Vec<Statement> {
+        let roles = &self.declaration.roles;
+        let (object, name) = (label(sequence), sql_name(sequence));
+        let of_global = sequence.owned_by.is_some_and(|table| self.classes.get(&table) != Some(&Class::Tenant));
+        let wanted: &[(&str, &[&str])] = if sequence.identity || of_global {
+            &[]
+        } else {
+            &[(roles.app(), &["USAGE"]), (roles.definer(), &["USAGE"])]
+        };
+        let reasons = Reasons {
+            grant: "the column's default draws from it",
+            revoke: "SELECT shows, and UPDATE sets, how far all tenants together have counted",
+        };
+        self.grants(&object, &format!("SEQUENCE {name}"), &sequence.grants, wanted, reasons)
+    }
+}

@@ -1,0 +1,146 @@
+//! The application's four roles: none may pass row-level security, and none may become a role that does.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Statement,
+    planner::{Planner, statement},
+};
+use crate::{facts::RoleFacts, quote::ident};
+
+/// Settings of the application's role that statements could rely on: a tenant may have changed them for everybody, since a
+/// role may always `ALTER ROLE` itself.
+const POISONOUS_SETTINGS: &[&str] = &[
+    "search_path",
+    "row_security",
+    "role",
+    "session_authorization",
+    "session_preload_libraries",
+    "local_preload_libraries",
+    "session_replication_role",
+    "default_transaction_read_only",
+    "default_transaction_isolation",
+    "plan_cache_mode",
+    "check_function_bodies",
+];
+
+/// Bind parameters carry capabilities; the server's log shall not.
+const QUIET_LOG: &[&str] = &["log_parameter_max_length", "log_parameter_max_length_on_error"];
+
+impl Planner<'_> {
+    /// Roles, their memberships and their settings.
+    pub(super) fn harden_roles(&mut self) {
+        let roles = &self.declaration.roles;
+        let purposes = [
+            (roles.app(), true, "the application connects as it; it owns nothing, so policies apply to it"),
+            (roles.definer(), false, "owns the application's SECURITY DEFINER functions, so that policies apply inside them"),
+            (roles.enter(), false, "owns the functions that set the tenant context, and nothing else"),
+            (roles.registry(), false, "owns the registry of capabilities"),
+        ];
+        let mut statements = Vec::new();
+        for (name, logs_in, purpose) in purposes {
+            statements.extend(match self.facts.role(name) {
+                None => vec![create(name, logs_in, purpose)],
+                Some(role) => repair(role, logs_in),
+            });
+            // A superuser may give objects to anybody; others only to roles they are a member of.
+            if !self.facts.server.superuser && !self.facts.role(name).is_some_and(|role| role.admin_is_member) {
+                let sql = format!("GRANT {} TO {}", ident(name), ident(&self.facts.server.admin));
+                statements.push(statement(name, sql, "the administrator gives objects to it"));
+            }
+        }
+        statements.extend(self.ownership());
+        statements.extend(self.memberships());
+        statements.extend(self.settings());
+        self.transaction(statements);
+    }
+
+    fn ownership(&self) -> Option<Statement> {
+        let (app, admin) = (self.declaration.roles.app(), &self.facts.server.admin);
+        let count = self.facts.owned_by_application;
+        (count > 0).then(|| {
+            let sql = format!("REASSIGN OWNED BY {} TO {}", ident(app), ident(admin));
+            let objects = if count == 1 { "an object".to_owned() } else { format!("{count} objects") };
+            statement(app, sql, format!("it owns {objects}, and an owner can switch row-level security off"))
+        })
+    }
+
+    fn memberships(&self) -> Vec<Statement> {
+        let ours: BTreeSet<&str> = self.declaration.roles.all().into_iter().collect();
+        let revoke = |(role, member, reason): (&str, &str, &str)| {
+            statement(member, format!("REVOKE {} FROM {}", ident(role), ident(member)), reason)
+        };
+        self.facts
+            .memberships
+            .iter()
+            .map(|membership| {
+                let reason = if ours.contains(membership.member.as_str()) {
+                    "SET ROLE would reach it, with all that it may do"
+                } else {
+                    "nobody acts as this role but the functions it owns"
+                };
+                (membership.role.as_str(), membership.member.as_str(), reason)
+            })
+            .map(revoke)
+            .collect()
+    }
+
+    fn settings(&self) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        for setting in &self.facts.role_settings {
+            let name = setting.setting.split_once('=').map_or(setting.setting.as_str(), |(name, _)| name);
+            if POISONOUS_SETTINGS.contains(&name) || name.contains('.') {
+                let scope =
+                    setting.database.as_ref().map_or_else(String::new, |database| format!(" IN DATABASE {}", ident(database)));
+                statements.push(statement(
+                    &setting.role,
+                    format!("ALTER ROLE {}{scope} RESET {}", ident(&setting.role), dotted(name)),
+                    "any session of the role may have set it for all others",
+                ));
+            }
+        }
+        if self.facts.server.superuser {
+            let app = self.declaration.roles.app();
+            for name in QUIET_LOG {
+                let wanted = format!("{name}=0");
+                let is_set = |setting: &&crate::facts::RoleSetting| {
+                    setting.role == app && setting.database.is_none() && setting.setting == wanted
+                };
+                if !self.facts.role_settings.iter().any(|setting| is_set(&setting)) {
+                    let sql = format!("ALTER ROLE {} SET {name} = 0", ident(app));
+                    statements.push(statement(app, sql, "bind parameters carry capabilities, and the server's log shows them"));
+                }
+            }
+        }
+        statements
+    }
+}
+
+/// A parameter's name, of one or two parts.
+fn dotted(name: &str) -> String {
+    name.split('.').map(ident).collect::<Vec<_>>().join(".")
+}
+
+fn create(name: &str, logs_in: bool, purpose: &str) -> Statement {
+    let login = if logs_in { "LOGIN" } else { "NOLOGIN" };
+    let sql =
+        format!("CREATE ROLE {} {login} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS", ident(name));
+    statement(name, sql, purpose)
+}
+
+fn repair(role: &RoleFacts, logs_in: bool) -> Vec<Statement> {
+    let wrong = [
+        (role.superuser, "NOSUPERUSER", "a superuser passes every policy"),
+        (role.bypasses_rls, "NOBYPASSRLS", "it passes every policy"),
+        (role.creates_roles, "NOCREATEROLE", "it could make itself a member of another role"),
+        (role.creates_databases, "NOCREATEDB", "it owns nothing"),
+        (role.replicates, "NOREPLICATION", "a replication connection reads every tenant's rows"),
+        (role.logs_in && !logs_in, "NOLOGIN", "nobody connects as this role"),
+        (!role.logs_in && logs_in, "LOGIN", "the application connects as it"),
+    ];
+    wrong
+        .into_iter()
+        .filter(|(is_wrong, _, _)| *is_wrong)
+        .map(|(_, attribute, reason)| statement(&role.name, format!("ALTER ROLE {} {attribute}", ident(&role.name)), reason))
+        .collect()
+}

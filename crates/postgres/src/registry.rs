@@ -1,0 +1,116 @@
+//! The registry in an application's database: which capability opens which tenant's context.
+//!
+//! Capabilities and tickets travel as bind parameters and are hashed by the server's own function, the one that
+//! `guardian.enter` compares with.
+
+use guardian_model::{Capability, TenantKey, Ticket};
+use sqlx::PgConnection;
+
+use crate::register::{Mechanism, REGISTER};
+
+/// Why the registry could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// `apply` has not been here.
+    #[error("the database has no registry of tenants yet; run `guardian apply`")]
+    Missing,
+    /// A statement failed.
+    #[error("cannot {what} in the registry of tenants")]
+    Query {
+        /// What was to be done.
+        what: &'static str,
+        /// Why it was not.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> RegistryError {
+    move |source| {
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        // Undefined table, undefined schema, undefined function.
+        if matches!(code.as_deref(), Some("42P01" | "3F000" | "42883")) {
+            RegistryError::Missing
+        } else {
+            RegistryError::Query { what, source }
+        }
+    }
+}
+
+/// Lets the capability, and no other, enter the tenant.
+pub async fn admit(connection: &mut PgConnection, key: &TenantKey, capability: &Capability) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO guardian.capability (hash, register) VALUES (pg_catalog.sha256($1), $2) \
+         ON CONFLICT (register) DO UPDATE SET hash = excluded.hash WHERE capability.hash <> excluded.hash",
+    )
+    .bind(&capability.expose()[..])
+    .bind(key.to_register())
+    .execute(connection)
+    .await
+    .map_err(failed("admit a tenant"))?;
+    Ok(())
+}
+
+/// Lets nobody enter the tenant any more; no error when nobody could. Sessions that are in stay in until they end.
+pub async fn revoke(connection: &mut PgConnection, key: &TenantKey) -> Result<(), RegistryError> {
+    let register = key.to_register();
+    // `guardian.session` is there only under the capability lookup.
+    let has_sessions: bool = sqlx::query_scalar("SELECT pg_catalog.to_regclass('guardian.session') IS NOT NULL")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed("look for sessions"))?;
+    let mut tables = vec![
+        "DELETE FROM guardian.ticket WHERE register = $1",
+        "DELETE FROM guardian.capability WHERE register = $1",
+    ];
+    if has_sessions {
+        tables.push("DELETE FROM guardian.session WHERE register = $1");
+    }
+    for table in tables {
+        sqlx::query(table).bind(&register).execute(&mut *connection).await.map_err(failed("revoke a tenant"))?;
+    }
+    Ok(())
+}
+
+/// Lets the ticket enter the tenant once, within `valid_s` seconds. Forgets tickets that have expired.
+pub async fn issue_ticket(
+    connection: &mut PgConnection,
+    key: &TenantKey,
+    ticket: &Ticket,
+    valid_s: u32,
+) -> Result<(), RegistryError> {
+    sqlx::query("DELETE FROM guardian.ticket WHERE expires_at <= pg_catalog.clock_timestamp()")
+        .execute(&mut *connection)
+        .await
+        .map_err(failed("forget old tickets"))?;
+    sqlx::query(
+        "INSERT INTO guardian.ticket (hash, register, expires_at) \
+         VALUES (pg_catalog.sha256($1), $2, pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $3))",
+    )
+    .bind(&ticket.expose()[..])
+    .bind(key.to_register())
+    .bind(f64::from(valid_s))
+    .execute(connection)
+    .await
+    .map_err(failed("issue a ticket"))?;
+    Ok(())
+}
+
+/// What `apply` has installed; `None` before it ran.
+pub async fn mechanism(connection: &mut PgConnection) -> Result<Option<Mechanism>, RegistryError> {
+    let found: Option<(bool, bool)> = sqlx::query_as(
+        "SELECT pg_catalog.strpos(p.prosrc, $1) > 0, r.rolsuper \
+         FROM pg_catalog.pg_proc AS p JOIN pg_catalog.pg_roles AS r ON r.oid = p.proowner \
+           JOIN pg_catalog.pg_namespace AS n ON n.oid = p.pronamespace \
+         WHERE n.nspname = 'guardian' AND p.proname = 'enter' AND p.prosecdef",
+    )
+    .bind(REGISTER)
+    .fetch_optional(connection)
+    .await
+    .map_err(failed("find the mechanism"))?;
+    Ok(found.map(|found| match found {
+        (true, true) => Mechanism::SuperuserFunction,
+        (true, false) => Mechanism::GrantedRegister,
+        (false, _) => Mechanism::CapabilityLookup,
+    }))
+}
