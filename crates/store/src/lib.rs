@@ -1,0 +1,51 @@
+//! Guardian's own PostgreSQL: tenants, tiers, operations, tokens, the audit log. One file an aggregate.
+//!
+//! Every change takes a [`Permit`](guardian_model::access::Permit), or belongs to a worker that holds a
+//! [`Claim`], and writes its audit entry in the same transaction. Secrets are sealed by a [`Vault`].
+//! What is not here: anything about users' databases, and what the steps of an operation do.
+
+mod application;
+mod audit;
+mod begin;
+mod claim;
+mod error;
+mod incident;
+mod intervene;
+mod open;
+mod operation;
+mod page;
+mod run;
+mod seal;
+mod status;
+mod tenant;
+mod ticket;
+mod tier;
+pub mod timestamp;
+mod token;
+mod vault;
+
+use sqlx::PgPool;
+
+pub use audit::{AuditFilter, AuditRecord, Outcome};
+pub use begin::{BeginError, Begun, Idempotency, Lease, NewTenant};
+pub use claim::{Claim, ClaimError};
+pub use error::{ListError, StoreError};
+pub use intervene::{InterveneError, Wakeups};
+pub use open::OpenError;
+pub use operation::OperationFilter;
+pub use page::{LIMIT_DEFAULT, LIMIT_MAX};
+pub use run::RunError;
+pub use seal::Seal;
+pub use status::Counts;
+pub use tenant::{Secrets, SetTierError, TenantFilter, TenantRef, TenantRefError};
+pub use ticket::IssuedTicket;
+pub use tier::{TIERS_MAX, TierError};
+pub use token::{TOKENS_MAX, TokenError};
+pub use vault::{Vault, VaultError};
+
+/// The control database. Cheap to clone; clones share one bounded pool of connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) pool: PgPool,
+    pub(crate) vault: Vault,
+}
