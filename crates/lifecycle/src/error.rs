@@ -1,0 +1,78 @@
+//! Why a request about tenants was refused or could not be carried out.
+
+use guardian_model::{Place, Slug, TenantId, TenantState, TierName, key::KeyError};
+use guardian_provision::migrations::ReadError;
+use guardian_store::{BeginError, InterveneError, SetTierError, StoreError};
+
+use crate::step::StepError;
+
+/// A refusal or a failure. Nothing is half done: what was begun is an operation, and goes on by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum LifecycleError {
+    /// No such tenant.
+    #[error("there is no tenant {0}")]
+    NotFound(TenantId),
+    /// No such tier.
+    #[error("there is no tier `{0}`; see `guardian tier list`")]
+    NoTier(TierName),
+    /// The shared tables are not protected yet.
+    #[error("{place} is not hardened, so a row tenant would not be kept apart there; run `guardian apply` first")]
+    NotHardened {
+        /// The shared place.
+        place: Place,
+    },
+    /// Isolation `cluster` needs a server of the tenant's own.
+    #[error("no cluster is reserved for `{0}`; add `reserved_for = \"{0}\"` to its [clusters.…] in guardian.toml")]
+    NoReservedCluster(Slug),
+    /// The tenant serves nobody, so nobody can be let in.
+    #[error("the tenant `{slug}` is {state}; it has to be active")]
+    NotActive {
+        /// The tenant.
+        slug: Slug,
+        /// Its state.
+        state: TenantState,
+    },
+    /// The key is none of the application's type.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The operation was not begun.
+    #[error(transparent)]
+    Begin(#[from] BeginError),
+    /// The operation was not retried or cancelled.
+    #[error(transparent)]
+    Intervene(#[from] InterveneError),
+    /// The tenant stays in its tier.
+    #[error(transparent)]
+    SetTier(#[from] SetTierError),
+    /// The new tier is recorded, but the tenant's role is still held to the old one's limits.
+    #[error("the tier is recorded, but its limits did not reach the tenant's role; set the tier again: {detail}")]
+    Bounds {
+        /// What the cluster said.
+        detail: String,
+    },
+    /// The migrations folder cannot be used.
+    #[error(transparent)]
+    Migrations(#[from] ReadError),
+    /// The tenant's cluster does not do what it is asked.
+    #[error("{detail}")]
+    Cluster {
+        /// What it said.
+        detail: String,
+        /// Whether the same request may succeed later without anybody mending anything.
+        transient: bool,
+    },
+    /// Guardian's own database does not do what it is asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<StepError> for LifecycleError {
+    fn from(error: StepError) -> Self {
+        match error {
+            StepError::Store(error) => Self::Store(error),
+            StepError::Key(error) => Self::Key(error),
+            StepError::Folder(error) => Self::Migrations(error),
+            error => Self::Cluster { detail: error.to_string(), transient: error.is_transient() },
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! What a caller of the lifecycle sees: refusals, waits, grace, tiers, tickets.
+
+mod house;
+
+use std::time::Duration;
+
+use guardian_lifecycle::LifecycleError;
+use guardian_model::{
+    Isolation, OperationState, Permission, TenantState,
+    access::{Actor, Permit},
+};
+use guardian_store::{BeginError, Idempotency, InterveneError};
+use guardian_testkit::Server;
+use house::{House, Workers, permit, request, tier};
+use sqlx::{AssertSqlSafe, Connection as _};
+use tokio::time::{Instant, sleep};
+
+fn permit_to(permission: Permission) -> Permit {
+    Actor::system("test").permit(permission, None).unwrap()
+}
+
+async fn count(house: &House, sql: &str) -> i64 {
+    sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut house.admin().await).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_row_tenant_is_active_at_once_and_a_repeated_request_makes_no_second() {
+    let house = House::hardened().await;
+    let lifecycle = house.lifecycle("api");
+    let key = Idempotency { key: "k".to_owned(), request_hash: [7; 32] };
+    let request = request(Isolation::Row);
+    let first = lifecycle.create(&permit(), request.clone(), Some(key.clone())).await.unwrap();
+    assert_eq!(first.tenant.state, TenantState::Active);
+    assert_eq!(first.operation.state, OperationState::Done);
+    assert_eq!(first.tenant, house.tenant(first.tenant.id).await);
+    house.use_it(&first.tenant).await;
+    let second = lifecycle.create(&permit(), request.clone(), Some(key)).await.unwrap();
+    assert_eq!((second.tenant.id, second.operation.id), (first.tenant.id, first.operation.id));
+    let taken = lifecycle.create(&permit(), request, None).await.unwrap_err();
+    assert!(matches!(taken, LifecycleError::Begin(BeginError::SlugTaken(_))), "{taken}");
+}
+
+#[tokio::test]
+async fn refusals_say_what_to_do_and_begin_nothing() {
+    let house = House::bare().await;
+    let lifecycle = house.lifecycle("api");
+    let refusal = async |request| lifecycle.create(&permit(), request, None).await.unwrap_err().to_string();
+    assert!(refusal(request(Isolation::Row)).await.contains("run `guardian apply` first"));
+    let mut other = request(Isolation::Schema);
+    other.tier = tier(Isolation::Cluster);
+    assert!(refusal(other).await.contains("no cluster is reserved for"));
+    let mut other = request(Isolation::Schema);
+    other.tier = "golden".parse().unwrap();
+    assert!(refusal(other).await.contains("there is no tier `golden`"));
+    let mut other = request(Isolation::Schema);
+    other.key = Some("7".to_owned());
+    assert!(refusal(other).await.contains("is not a UUID"));
+    assert!(house.store.operations(&Default::default(), None, None).await.unwrap().items.is_empty());
+}
+
+#[tokio::test]
+async fn suspending_ends_the_sessions_of_tickets() {
+    let house = House::hardened().await;
+    let _workers = Workers::start(house.lifecycle("worker"));
+    let lifecycle = house.lifecycle("api");
+    for isolation in [Isolation::Row, Isolation::Schema] {
+        let tenant = house.create(isolation).await;
+        let mut session = house.enter(&tenant).await;
+        let change = lifecycle.suspend(&permit(), tenant.id).await.unwrap();
+        assert_eq!(change.tenant.state, TenantState::Suspended);
+        assert!(session.ping().await.is_err(), "{isolation}");
+        let enter = permit_to(Permission::TenantEnter);
+        // Also for somebody who still believes that it is active.
+        for seen in [&tenant, &change.tenant] {
+            let refused = lifecycle.issue_ticket(&enter, seen).await.map(|_| ()).unwrap_err();
+            assert!(matches!(refused, LifecycleError::NotActive { .. }), "{refused}");
+        }
+        assert!(house.store.tenant_tickets(tenant.id).await.unwrap().is_empty());
+        let again = lifecycle.suspend(&permit(), tenant.id).await.unwrap_err();
+        assert!(matches!(again, LifecycleError::Begin(BeginError::WrongState { .. })), "{again}");
+        let change = lifecycle.resume(&permit(), tenant.id).await.unwrap();
+        house.use_it(&change.tenant).await;
+    }
+}
+
+#[tokio::test]
+async fn a_deletion_can_be_taken_back_while_it_waits() {
+    let house = House::hardened().await;
+    let _workers = Workers::start(house.lifecycle("worker"));
+    let lifecycle = house.lifecycle("api");
+    for isolation in [Isolation::Row, Isolation::Schema] {
+        let tenant = house.create(isolation).await;
+        for suspended in [false, true] {
+            if suspended {
+                lifecycle.suspend(&permit(), tenant.id).await.unwrap();
+            }
+            let before = house.traces(&tenant).await;
+            let change = lifecycle.delete(&permit(), tenant.id, false).await.unwrap();
+            assert_eq!(change.tenant.state, TenantState::Deleting);
+            while house.is_open(&tenant).await {
+                sleep(Duration::from_millis(10)).await;
+            }
+            lifecycle.cancel(&permit(), change.operation.id).await.unwrap();
+            assert_eq!(house.ended(change.operation.id).await.state, OperationState::Undone);
+            let state = if suspended { TenantState::Suspended } else { TenantState::Active };
+            assert_eq!(house.tenant(tenant.id).await.state, state, "{isolation}");
+            assert_eq!(house.is_open(&tenant).await, !suspended, "{isolation}");
+            assert_eq!(house.traces(&tenant).await, before, "{isolation}");
+        }
+        let change = lifecycle.delete(&permit(), tenant.id, true).await.unwrap();
+        house.ended(change.operation.id).await;
+        let late = lifecycle.cancel(&permit(), change.operation.id).await.unwrap_err();
+        assert!(matches!(late, LifecycleError::Intervene(InterveneError::Over { .. })), "{late}");
+        assert_eq!(house.traces(&tenant).await, [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn another_tier_bounds_the_role() {
+    let house = House::hardened().await;
+    let tenant = house.create(Isolation::Schema).await;
+    let limit = format!("SELECT rolconnlimit::bigint FROM pg_roles WHERE rolname = '{}'", tenant.placement.role);
+    assert_eq!(count(&house, &limit).await, 20);
+    let lifecycle = house.lifecycle("api");
+    let tenant = lifecycle.set_tier(&permit(), tenant.id, &"small".parse().unwrap()).await.unwrap();
+    assert_eq!(count(&house, &limit).await, 1);
+    let refused = lifecycle.set_tier(&permit(), tenant.id, &tier(Isolation::Row)).await.unwrap_err();
+    assert!(matches!(refused, LifecycleError::SetTier(_)), "{refused}");
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_is_waited_for_and_its_error_shows() {
+    let server = Server::own();
+    // The control plane lives elsewhere, and stays up.
+    let house = House::across(server.clone(), &Server::shared()).await;
+    let _workers = Workers::start(house.lifecycle("worker"));
+    server.kill();
+    let lifecycle = house.lifecycle("api");
+    let mut begun = Vec::new();
+    for isolation in [Isolation::Row, Isolation::Schema, Isolation::Database] {
+        let change = lifecycle.create(&permit(), request(isolation), None).await.unwrap();
+        assert_eq!(change.tenant.state, TenantState::Creating);
+        begun.push(change.operation.id);
+    }
+    for &operation in &begun {
+        let waited = Instant::now();
+        let error = loop {
+            let operation = house.store.operation(operation).await.unwrap().unwrap();
+            assert_eq!(operation.state, OperationState::Running);
+            match operation.error {
+                Some(error) => break error,
+                None => sleep(Duration::from_millis(20)).await,
+            }
+            assert!(waited.elapsed() < Duration::from_secs(20), "no error shows");
+        };
+        assert!(error.contains("cannot connect") || error.contains("did not answer"), "{error}");
+    }
+    server.restart();
+    for operation in begun {
+        assert_eq!(house.ended(operation).await.state, OperationState::Done);
+    }
+}
+
+#[tokio::test]
+async fn many_operations_are_shared_between_workers_and_none_is_lost() {
+    let house = House::hardened().await;
+    let workers = [Workers::start(house.lifecycle("a")), Workers::start(house.lifecycle("b"))];
+    let lifecycle = house.lifecycle("api");
+    let mut begun = Vec::new();
+    for index in 0..24 {
+        let isolation = if index % 4 == 0 { Isolation::Schema } else { Isolation::Row };
+        begun.push(lifecycle.create(&permit(), request(isolation), None).await.unwrap().tenant.id);
+    }
+    for tenant in begun {
+        let change = loop {
+            match lifecycle.delete(&permit(), tenant, true).await {
+                Ok(change) => break change,
+                Err(LifecycleError::Begin(BeginError::Busy(operation))) => {
+                    assert_eq!(house.ended(operation).await.state, OperationState::Done);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(house.ended(change.operation.id).await.state, OperationState::Done);
+    }
+    assert_eq!(count(&house, "SELECT count(*) FROM guardian.capability").await, 0);
+    assert_eq!(count(&house, "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'ten%'").await, 0);
+    for workers in workers {
+        workers.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_new_migration_reaches_a_tenant_with_its_grants() {
+    let house = House::hardened().await;
+    let tenant = house.create(Isolation::Schema).await;
+    let sql = "CREATE TABLE more (tenant_id uuid NOT NULL, n int); SET ROLE pg_monitor; SET search_path = nowhere";
+    house.add_migration("0002_more.sql", sql);
+    let lifecycle = house.lifecycle("api");
+    assert_eq!(lifecycle.migrate_tenant(&tenant).await.unwrap(), ["0002_more.sql"]);
+    assert!(lifecycle.migrate_tenant(&tenant).await.unwrap().is_empty());
+    let mut session = house.enter(&tenant).await;
+    sqlx::raw_sql("INSERT INTO more (n) VALUES (1)").execute(&mut session).await.unwrap();
+}
+
+#[tokio::test]
+async fn expired_tickets_are_dropped() {
+    let house = House::hardened().await;
+    let tenant = house.create(Isolation::Row).await;
+    let issued = house.store.tenant_tickets(tenant.id).await.unwrap();
+    assert!(!issued.is_empty());
+    let mut control = house.control.connect().await;
+    sqlx::raw_sql("UPDATE guardian_store.ticket SET expires_at = now() - interval '1s'")
+        .execute(&mut control)
+        .await
+        .unwrap();
+    let workers = Workers::start(house.lifecycle("worker"));
+    let begun = Instant::now();
+    while !house.store.tenant_tickets(tenant.id).await.unwrap().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the tickets stay");
+        sleep(Duration::from_millis(20)).await;
+    }
+    for ticket in issued {
+        assert_eq!(count(&house, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{}'", ticket.role)).await, 0);
+    }
+    workers.stop().await;
+}
+
+#[tokio::test]
+async fn no_secret_reaches_the_servers_log() {
+    let server = Server::own_with(&[
+        ("log_statement", "all"),
+        ("log_min_duration_statement", "0"),
+        ("log_min_error_statement", "error"),
+    ]);
+    let house = House::hardened_on(server.clone()).await;
+    let mut secrets = Vec::new();
+    for isolation in [Isolation::Row, Isolation::Schema] {
+        let tenant = house.create(isolation).await;
+        let lifecycle = house.lifecycle("api");
+        let grant = lifecycle.issue_ticket(&permit_to(Permission::TenantEnter), &tenant).await.unwrap();
+        let connection = lifecycle.connection(&permit_to(Permission::SecretRead), &tenant).await.unwrap();
+        secrets.extend([Some(grant.password), grant.ticket, Some(connection.password), connection.capability]);
+    }
+    let log = server.log();
+    assert!(log.contains("CREATE ROLE") && log.contains("guardian.capability"), "the log shows what was done");
+    let secrets: Vec<String> = secrets.into_iter().flatten().filter(|secret| !secret.is_empty()).collect();
+    assert!(secrets.len() >= 5);
+    for secret in secrets {
+        assert!(!log.contains(&secret));
+    }
+}

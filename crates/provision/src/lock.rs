@@ -1,0 +1,25 @@
+//! One process at a time changes an object.
+//!
+//! A process that was killed leaves a server session that may still be running its last statement: `CREATE DATABASE`
+//! goes on although nobody waits for it. Whoever takes over would find the database absent, call it undone, and see it
+//! appear afterwards. The lock belongs to the session, so it is free only when that session is really gone.
+
+use sqlx::PgConnection;
+
+use crate::error::{ProvisionError, failed};
+
+/// Takes the lock of an object for the rest of this session. The same connection must then do the work, and be closed
+/// (not returned to a pool) afterwards. Waits as long as `lock_timeout` allows.
+pub async fn hold(connection: &mut PgConnection, object: &str) -> Result<(), ProvisionError> {
+    let locked = sqlx::query("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))")
+        .bind(object)
+        .execute(connection)
+        .await;
+    match locked {
+        Ok(_) => Ok(()),
+        Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03")) => {
+            Err(ProvisionError::Busy { object: object.to_owned() })
+        }
+        Err(error) => Err(failed("lock", object)(error)),
+    }
+}

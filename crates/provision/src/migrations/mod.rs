@@ -1,0 +1,11 @@
+//! The application's migrations, in each place: which ran, which are left, and running those.
+//!
+//! A file is one transaction, in which the ledger's line is written too. There is no way down: what a migration broke, the
+//! next one mends.
+
+mod files;
+mod ledger;
+mod split;
+
+pub use files::{Migration, Migrations, ReadError};
+pub use ledger::{MigrateError, apply, forget, pending};
