@@ -1,0 +1,176 @@
+//! One method an endpoint, in the order of the API's documentation.
+
+use guardian_model::{
+    Operation, OperationId, RunId, Tenant, Tier, TierName, TokenId,
+    api::{
+        AuditEntry, AuditVerification, Connection, CreateTenant, CreateToken, DeleteTenant, HardeningReport, Incident,
+        MigrationPlan, NewToken, Page, PutTier, Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
+    },
+    query::{AuditQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
+};
+use reqwest::Method;
+
+use crate::{Client, ClientError};
+
+/// The header of a create's idempotency key.
+const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+impl Client {
+    /// The state of the control plane and its clusters.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "status"])?).await
+    }
+
+    /// One page of tenants.
+    pub async fn tenants(&self, query: &TenantQuery) -> Result<Page<Tenant>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "tenants"])?.query(query)).await
+    }
+
+    /// Creates a tenant. With the same idempotency key, asking again gives the same tenant and operation.
+    pub async fn create_tenant(
+        &self,
+        body: &CreateTenant,
+        idempotency_key: Option<&str>,
+    ) -> Result<TenantChange, ClientError> {
+        let mut request = self.request(Method::POST, &["v1", "tenants"])?.json(body);
+        if let Some(key) = idempotency_key {
+            request = request.header(IDEMPOTENCY_KEY, key);
+        }
+        self.send(request).await
+    }
+
+    /// A tenant by slug or id.
+    pub async fn tenant(&self, tenant: &str) -> Result<Tenant, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "tenants", tenant])?).await
+    }
+
+    /// Deletes a tenant, after the grace period unless told otherwise.
+    pub async fn delete_tenant(&self, tenant: &str, query: &DeleteTenant) -> Result<TenantChange, ClientError> {
+        self.send(self.request(Method::DELETE, &["v1", "tenants", tenant])?.query(query)).await
+    }
+
+    /// Stops serving a tenant, keeps its data.
+    pub async fn suspend_tenant(&self, tenant: &str) -> Result<TenantChange, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "tenants", tenant, "suspend"])?).await
+    }
+
+    /// Serves a suspended tenant again.
+    pub async fn resume_tenant(&self, tenant: &str) -> Result<TenantChange, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "tenants", tenant, "resume"])?).await
+    }
+
+    /// Moves a tenant to another tier of the same isolation.
+    pub async fn set_tier(&self, tenant: &str, body: &SetTier) -> Result<Tenant, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "tenants", tenant, "set-tier"])?.json(body)).await
+    }
+
+    /// Opens the door to one session bound to the tenant.
+    pub async fn issue_ticket(&self, tenant: &str) -> Result<TicketGrant, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "tenants", tenant, "tickets"])?).await
+    }
+
+    /// The credentials of the tenant's placement.
+    pub async fn connection(&self, tenant: &str) -> Result<Connection, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "tenants", tenant, "connection"])?).await
+    }
+
+    /// Every tier.
+    pub async fn tiers(&self) -> Result<Vec<Tier>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "tiers"])?).await
+    }
+
+    /// A tier.
+    pub async fn tier(&self, tier: &TierName) -> Result<Tier, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "tiers", tier.as_str()])?).await
+    }
+
+    /// Creates or replaces a tier.
+    pub async fn put_tier(&self, tier: &TierName, body: &PutTier) -> Result<Tier, ClientError> {
+        self.send(self.request(Method::PUT, &["v1", "tiers", tier.as_str()])?.json(body)).await
+    }
+
+    /// Deletes a tier without tenants.
+    pub async fn delete_tier(&self, tier: &TierName) -> Result<(), ClientError> {
+        self.send_only(self.request(Method::DELETE, &["v1", "tiers", tier.as_str()])?).await
+    }
+
+    /// One page of operations.
+    pub async fn operations(&self, query: &OperationQuery) -> Result<Page<Operation>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "operations"])?.query(query)).await
+    }
+
+    /// An operation.
+    pub async fn operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "operations", &operation.to_string()])?).await
+    }
+
+    /// Sets a stuck operation going again.
+    pub async fn retry_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "operations", &operation.to_string(), "retry"])?).await
+    }
+
+    /// Takes an operation back, as long as there is a way back.
+    pub async fn cancel_operation(&self, operation: OperationId) -> Result<Operation, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "operations", &operation.to_string(), "cancel"])?).await
+    }
+
+    /// One page of incidents.
+    pub async fn incidents(&self, query: &IncidentQuery) -> Result<Page<Incident>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "incidents"])?.query(query)).await
+    }
+
+    /// Every token, without secrets.
+    pub async fn tokens(&self) -> Result<Vec<Token>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "tokens"])?).await
+    }
+
+    /// Makes a token; its secret is shown this once.
+    pub async fn create_token(&self, body: &CreateToken) -> Result<NewToken, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "tokens"])?.json(body)).await
+    }
+
+    /// Revokes a token, at once and for ever.
+    pub async fn revoke_token(&self, token: TokenId) -> Result<(), ClientError> {
+        self.send_only(self.request(Method::DELETE, &["v1", "tokens", &token.to_string()])?).await
+    }
+
+    /// One page of the audit log.
+    pub async fn audit_log(&self, query: &AuditQuery) -> Result<Page<AuditEntry>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "audit-log"])?.query(query)).await
+    }
+
+    /// Checks the audit log's seals.
+    pub async fn verify_audit_log(&self, query: &VerifyQuery) -> Result<AuditVerification, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "audit-log", "verify"])?.query(query)).await
+    }
+
+    /// What the hardening would do to the application's shared place.
+    pub async fn plan_hardening(&self) -> Result<HardeningReport, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "hardening"])?).await
+    }
+
+    /// Starts the hardening; follow it with [`Client::run`].
+    pub async fn start_hardening(&self) -> Result<Run, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "hardening"])?).await
+    }
+
+    /// What migrations each place lacks.
+    pub async fn plan_migrations(&self) -> Result<MigrationPlan, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "migrations"])?).await
+    }
+
+    /// Starts migrating every place; follow it with [`Client::run`].
+    pub async fn start_migrations(&self, body: &StartMigration) -> Result<Run, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "migrations"])?.json(body)).await
+    }
+
+    /// One page of runs, without their items.
+    pub async fn runs(&self, query: &RunQuery) -> Result<Page<Run>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "runs"])?.query(query)).await
+    }
+
+    /// A run, with every item.
+    pub async fn run(&self, run: RunId) -> Result<Run, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "runs", &run.to_string()])?).await
+    }
+}

@@ -1,0 +1,4 @@
+#![allow(missing_docs, clippy::print_stdout)]
+fn main() {
+    print!("{}", guardian_server::openapi_json());
+}

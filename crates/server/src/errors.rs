@@ -1,0 +1,122 @@
+//! Every error of the store and the lifecycle as one of the API's problems: the one place where that is decided.
+
+use guardian_lifecycle::LifecycleError;
+use guardian_store::{BeginError, InterveneError, ListError, RunError, SetTierError, StoreError, TierError, TokenError};
+use sqlx::Error as Driver;
+
+use crate::problem::{ApiError, Kind};
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let StoreError::Database { source, .. } = &error else { return Self::internal(error) };
+        let code = source.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        match source {
+            _ if code == "53100" => Self::unavailable("the disk of the control database is full; make room on it", error),
+            Driver::Io(_) | Driver::Tls(_) | Driver::PoolTimedOut | Driver::PoolClosed => silent(error),
+            // Connection, resources, shut down or starting, cancelled by the store's own time limit.
+            _ if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) => silent(error),
+            _ => Self::internal(error),
+        }
+    }
+}
+
+fn silent(error: StoreError) -> ApiError {
+    ApiError::unavailable("the control database does not answer; nothing was changed", error)
+}
+
+impl From<ListError> for ApiError {
+    fn from(error: ListError) -> Self {
+        match error {
+            ListError::Cursor | ListError::Limit(_) => Self::invalid(error.to_string()),
+            ListError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SetTierError> for ApiError {
+    fn from(error: SetTierError) -> Self {
+        match error {
+            SetTierError::NotFound(_) => Self::not_found(error.to_string()),
+            SetTierError::Tier { .. } => Self::invalid(error.to_string()),
+            SetTierError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TierError> for ApiError {
+    fn from(error: TierError) -> Self {
+        match error {
+            TierError::NotFound(_) => Self::not_found(error.to_string()),
+            TierError::Declared(_) | TierError::InUse(_) | TierError::Full => Self::new(Kind::WrongState, error.to_string()),
+            TierError::Weight(_) => Self::invalid(error.to_string()),
+            TierError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::NotFound(_) => Self::not_found(error.to_string()),
+            TokenError::Tenant | TokenError::NoTenant(_) => Self::invalid(error.to_string()),
+            TokenError::Full => Self::new(Kind::WrongState, error.to_string()),
+            TokenError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RunError> for ApiError {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Busy(_) => Self::new(Kind::RunBusy, error.to_string()),
+            RunError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BeginError> for ApiError {
+    fn from(error: BeginError) -> Self {
+        let kind = match error {
+            BeginError::SlugTaken(_) => Kind::SlugTaken,
+            BeginError::KeyTaken(_) => Kind::KeyTaken,
+            BeginError::NotFound(_) => Kind::NotFound,
+            BeginError::Busy(_) => Kind::TenantBusy,
+            BeginError::WrongState { .. } => Kind::WrongState,
+            BeginError::Tier(_) | BeginError::IdempotencyKey => Kind::Invalid,
+            BeginError::IdempotencyMismatch => Kind::IdempotencyMismatch,
+            BeginError::Store(error) => return error.into(),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<InterveneError> for ApiError {
+    fn from(error: InterveneError) -> Self {
+        match error {
+            InterveneError::NotFound(_) => Self::not_found(error.to_string()),
+            InterveneError::NotStuck { .. } | InterveneError::Over { .. } | InterveneError::Irreversible(_) => {
+                Self::new(Kind::WrongState, error.to_string())
+            }
+            InterveneError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<LifecycleError> for ApiError {
+    fn from(error: LifecycleError) -> Self {
+        let kind = match error {
+            LifecycleError::NotFound(_) => Kind::NotFound,
+            LifecycleError::NoTier(_) | LifecycleError::Key(_) => Kind::Invalid,
+            LifecycleError::NotHardened { .. } | LifecycleError::NotActive { .. } => Kind::WrongState,
+            LifecycleError::NoReservedCluster(_) | LifecycleError::Migrations(_) => Kind::Configuration,
+            LifecycleError::Bounds { .. } | LifecycleError::Cluster { .. } => {
+                return Self::unavailable(error.to_string(), error);
+            }
+            LifecycleError::Begin(error) => return error.into(),
+            LifecycleError::Intervene(error) => return error.into(),
+            LifecycleError::SetTier(error) => return error.into(),
+            LifecycleError::Store(error) => return error.into(),
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,250 @@
+//! A control plane in the test's own process, on real PostgreSQL.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{HeaderMap, Method, Request, StatusCode, header},
+};
+use guardian_lifecycle::Lifecycle;
+use guardian_model::{
+    Config, Operation, OperationId, OperationKind, Permission, Place, Plan, Role, RunId, Slug, Step, Tenant, TenantId,
+    TenantState, Tier, TokenId,
+    access::{Actor, Permit},
+    api::{CreateTenant, PutTier, Run, RunState},
+};
+use guardian_postgres::connect::Clusters;
+use guardian_server::{AppState, ConfigSource, router};
+use guardian_store::{Lease, Store, Vault};
+use guardian_testkit::{Server, TestDatabase, unique};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+const HELPDESK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/helpdesk");
+
+/// A control plane with the helpdesk as its application.
+pub struct World {
+    pub store: Store,
+    pub state: AppState,
+    pub config: Config,
+    application: Option<TestDatabase>,
+    control: TestDatabase,
+    run: Option<RunId>,
+}
+
+/// What a request brought.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub text: String,
+    pub body: Value,
+}
+
+/// One of everything that a path can name.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub tenant: Tenant,
+    pub operation: Operation,
+    tier: String,
+    token: TokenId,
+    run: Option<RunId>,
+}
+
+impl Subject {
+    /// The path with its names filled in.
+    pub fn fill(&self, path: &str) -> String {
+        path.replace("{tenant}", self.tenant.slug.as_str())
+            .replace("{operation}", &self.operation.id.to_string())
+            .replace("{tier}", &self.tier)
+            .replace("{token}", &self.token.to_string())
+            .replace("{run}", &self.run.map(|run| run.to_string()).unwrap_or_default())
+    }
+
+    /// The same with a tenant and an operation that do not exist.
+    pub fn nowhere(&self) -> Self {
+        let mut nowhere = self.clone();
+        nowhere.tenant.slug = slug("nowhere");
+        nowhere.operation.id = OperationId::from_uuid(Uuid::now_v7());
+        nowhere
+    }
+}
+
+pub fn slug(hint: &str) -> Slug {
+    format!("{hint}-{}", Uuid::now_v7().simple()).parse().unwrap()
+}
+
+pub fn permit(permission: Permission, tenant: Option<TenantId>) -> Permit {
+    Actor::system("test").permit(permission, tenant).unwrap()
+}
+
+impl World {
+    /// With the helpdesk's tables in place, not hardened.
+    pub async fn new() -> Self {
+        let server = Server::shared();
+        let application = server.helpdesk().await;
+        let database = application.name.clone();
+        Self::on(&server, &database, Some(application), PathBuf::from(HELPDESK)).await
+    }
+
+    /// With an application that has migrations in a folder and no database yet.
+    pub async fn unborn(folder: PathBuf) -> Self {
+        Self::on(&Server::shared(), &unique("unborn"), None, folder).await
+    }
+
+    async fn on(server: &Server, database: &str, application: Option<TestDatabase>, folder: PathBuf) -> Self {
+        let control = server.database("control").await;
+        let (vault, _) = Vault::generate().unwrap();
+        let store = Store::open(control.options(), vault).await.unwrap();
+        let text = std::fs::read_to_string(format!("{HELPDESK}/guardian.toml")).unwrap();
+        let named = format!("name = \"{}\"\ndatabase = \"{database}\"", unique("helpdesk"));
+        let config = Config::parse("guardian.toml", &text.replace("name = \"helpdesk\"", &named)).unwrap();
+        store.declare_tiers(&config.declared_tiers()).await.unwrap();
+        let administrators = BTreeMap::from([("local".parse().unwrap(), server.options("postgres"))]);
+        let clusters = Clusters::new(administrators);
+        let migrations = Some(folder.join("migrations"));
+        let lifecycle = Lifecycle::new(store.clone(), clusters.clone(), Arc::new(config.clone()), migrations, "test");
+        let read = config.clone();
+        let source = ConfigSource::new(config.clone(), folder, move || Ok(read.clone()));
+        let state = AppState::new(store.clone(), lifecycle, clusters, source, CancellationToken::new());
+        Self { store, state, config, application, control, run: None }
+    }
+
+    /// The same, hardened over the API.
+    pub async fn hardened() -> Self {
+        let mut world = Self::new().await;
+        let run = world.run("/v1/hardening").await;
+        assert_eq!(run.state, RunState::Done, "{:?}", run.error);
+        world.run = Some(run.id);
+        world
+    }
+
+    /// Starts a run and waits for its end.
+    pub async fn run(&self, uri: &str) -> Run {
+        let (admin, _) = self.token(Role::PlatformAdmin, None).await;
+        let started = self.call(&Method::POST, uri, Some(&admin), None).await;
+        assert_eq!(started.status, StatusCode::ACCEPTED, "{}", started.text);
+        let id: RunId = started.body["id"].as_str().unwrap().parse().unwrap();
+        self.wait_for(id).await;
+        self.store.run(id).await.unwrap().unwrap()
+    }
+
+    /// A router of its own, so that the bounds on refusals start anew.
+    pub fn router(&self) -> Router {
+        let AppState { store, lifecycle, clusters, config, .. } = self.state.clone();
+        router(AppState::new(store, lifecycle, clusters, config, CancellationToken::new()))
+    }
+
+    /// Sends one request.
+    pub async fn call(&self, method: &Method, uri: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                Body::from(body.to_string())
+            }
+            None => Body::empty(),
+        };
+        self.send(request.body(body).unwrap()).await
+    }
+
+    /// Sends a request as it is.
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Answer { status: parts.status, headers: parts.headers, text, body }
+    }
+
+    /// A token and who it makes its bearer.
+    pub async fn token(&self, role: Role, tenant: Option<TenantId>) -> (String, Actor) {
+        let made = self.store.create_token(&permit(Permission::TokenWrite, None), "test", role, tenant).await.unwrap();
+        let name = format!("token:{}", made.token.id);
+        (made.secret, Actor { name, role, tenant })
+    }
+
+    pub async fn revoked_token(&self) -> String {
+        let permit = permit(Permission::TokenWrite, None);
+        let made = self.store.create_token(&permit, "revoked", Role::PlatformAdmin, None).await.unwrap();
+        self.store.revoke_token(&permit, made.token.id).await.unwrap();
+        made.secret
+    }
+
+    /// An active `row` tenant with its creation.
+    pub async fn tenant(&self, hint: &str) -> Subject {
+        let create = CreateTenant { slug: slug(hint), tier: "free".parse().unwrap(), key: None };
+        let change = self.state.lifecycle.create(&permit(Permission::TenantWrite, None), create, None).await.unwrap();
+        assert_eq!(change.tenant.state, TenantState::Active);
+        self.subject(change.tenant, change.operation).await
+    }
+
+    pub async fn suspended(&self, hint: &str) -> Subject {
+        let subject = self.tenant(hint).await;
+        let permit = permit(Permission::TenantWrite, Some(subject.tenant.id));
+        let change = self.state.lifecycle.suspend(&permit, subject.tenant.id).await.unwrap();
+        assert_eq!(change.tenant.state, TenantState::Suspended);
+        Subject { tenant: change.tenant, operation: change.operation, ..subject }
+    }
+
+    /// A tenant whose deletion waits for the end of its grace period.
+    pub async fn leaving(&self, hint: &str) -> Subject {
+        let subject = self.tenant(hint).await;
+        let permit = permit(Permission::TenantWrite, Some(subject.tenant.id));
+        let change = self.state.lifecycle.delete(&permit, subject.tenant.id, false).await.unwrap();
+        Subject { tenant: change.tenant, operation: change.operation, ..subject }
+    }
+
+    /// A tenant whose operation waits for a person.
+    pub async fn stuck(&self, hint: &str) -> Subject {
+        let subject = self.tenant(hint).await;
+        let permit = permit(Permission::TenantWrite, Some(subject.tenant.id));
+        let lease = Lease { worker: "test".to_owned(), duration: Duration::from_secs(60) };
+        let place: Place = subject.tenant.placement.place.clone();
+        let plan = Plan { steps: vec![Step::RevokeCapability { place, key: subject.tenant.key.clone() }] };
+        let expected = [TenantState::Active];
+        let claim =
+            self.store.begin(&permit, subject.tenant.id, OperationKind::Suspend, plan, &expected, &lease).await.unwrap();
+        self.store.stick(&claim, "the disk is on fire").await.unwrap();
+        let operation = self.store.operation(claim.id).await.unwrap().unwrap();
+        Subject { operation, ..subject }
+    }
+
+    async fn subject(&self, tenant: Tenant, operation: Operation) -> Subject {
+        let tier = self.tier().await;
+        let tokens = permit(Permission::TokenWrite, None);
+        let token = self.store.create_token(&tokens, "subject", Role::Auditor, None).await.unwrap().token.id;
+        Subject { tenant, operation, tier: tier.name.to_string(), token, run: self.run }
+    }
+
+    /// A tier without tenants.
+    pub async fn tier(&self) -> Tier {
+        let name = format!("t{}", Uuid::now_v7().simple()).parse().unwrap();
+        let put: PutTier = serde_json::from_value(serde_json::json!({ "isolation": "row" })).unwrap();
+        self.store.put_tier(&permit(Permission::TierWrite, None), &name, put).await.unwrap()
+    }
+
+    /// Waits until no run is at work.
+    pub async fn wait_for_runs(&self) {
+        for run in self.store.runs(None, None).await.unwrap().items {
+            self.wait_for(run.id).await;
+        }
+    }
+
+    pub async fn wait_for(&self, run: RunId) {
+        let wait = async {
+            while self.store.run(run).await.unwrap().unwrap().state == RunState::Running {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), wait).await.expect("the run ends");
+    }
+}

@@ -1,0 +1,121 @@
+//! The server on a socket, through the typed client: every method of the client against the endpoint it is for.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{World, slug};
+use guardian_client::{Client, ClientError, every};
+use guardian_model::{
+    OperationState, Role, TenantState, TierName,
+    api::{CreateTenant, CreateToken, DeleteTenant, PutTier, SetTier, StartMigration},
+    query::{AuditQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
+};
+use guardian_server::AppState;
+use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+struct Served {
+    world: World,
+    address: String,
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Served {
+    async fn new() -> Self {
+        let world = World::hardened().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let AppState { store, lifecycle, clusters, config, .. } = world.state.clone();
+        let state = AppState::new(store, lifecycle, clusters, config, stop.clone());
+        let server = tokio::spawn(guardian_server::serve(listener, state));
+        Self { world, address, stop, server }
+    }
+
+    async fn client(&self, role: Role) -> Client {
+        Client::new(&self.address, &self.world.token(role, None).await.0).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_client_speaks_to_every_endpoint() -> Result<(), ClientError> {
+    let served = Served::new().await;
+    let client = served.client(Role::PlatformAdmin).await;
+
+    let create = CreateTenant { slug: slug("acme"), tier: "free".parse().unwrap(), key: None };
+    let change = client.create_tenant(&create, Some("once")).await?;
+    assert_eq!(client.create_tenant(&create, Some("once")).await?.tenant.id, change.tenant.id);
+    let name = change.tenant.slug.as_str();
+    assert_eq!(client.tenant(name).await?.id, change.tenant.id);
+    let tenants =
+        every(async |cursor| client.tenants(&TenantQuery { cursor, limit: Some(1), ..TenantQuery::default() }).await);
+    assert_eq!(tenants.await?.len(), 1);
+    assert_eq!(client.suspend_tenant(name).await?.tenant.state, TenantState::Suspended);
+    assert_eq!(client.resume_tenant(name).await?.tenant.state, TenantState::Active);
+    let pro: TierName = "pro".parse().unwrap();
+    assert_eq!(client.set_tier(name, &SetTier { tier: pro.clone() }).await?.tier, pro);
+    let connection = client.connection(name).await?;
+    assert_eq!(connection.capability.map(|secret| secret.len()), Some(64));
+    let grant = client.issue_ticket(name).await?;
+    assert!(grant.user.starts_with("tkt_") && grant.ticket.is_some());
+    let delete = DeleteTenant { confirm: name.to_owned(), now: false };
+    let leaving = client.delete_tenant(name, &delete).await?;
+    assert_eq!(leaving.tenant.state, TenantState::Deleting);
+
+    let query = OperationQuery { tenant: Some(name.to_owned()), ..OperationQuery::default() };
+    assert_eq!(client.operations(&query).await?.items[0].id, leaving.operation.id);
+    assert_eq!(client.operation(leaving.operation.id).await?.kind, leaving.operation.kind);
+    assert_eq!(client.cancel_operation(leaving.operation.id).await?.state, OperationState::Undoing);
+    let refused = client.retry_operation(leaving.operation.id).await.unwrap_err();
+    assert_eq!(refused.status(), Some(409), "{refused}");
+    let stuck = served.world.stuck("stuck").await;
+    let incidents = client.incidents(&IncidentQuery::default()).await?.items;
+    assert_eq!(incidents[0].operation, Some(stuck.operation.id));
+
+    let tier: TierName = "silver".parse().unwrap();
+    let put: PutTier = serde_json::from_str(r#"{"isolation":"row","features":{"sso":true}}"#).unwrap();
+    assert!(client.put_tier(&tier, &put).await?.features["sso"]);
+    assert_eq!(client.tier(&tier).await?.name, tier);
+    assert!(client.tiers().await?.iter().any(|found| found.name == tier));
+    client.delete_tier(&tier).await?;
+
+    let create = CreateToken { name: "a robot".to_owned(), role: Role::Gateway, tenant: None };
+    let made = client.create_token(&create).await?;
+    let robot = Client::new(&served.address, &made.secret).unwrap();
+    assert_eq!(robot.tenant(name).await?.id, change.tenant.id);
+    client.revoke_token(made.token.id).await?;
+    assert_eq!(robot.tenant(name).await.unwrap_err().status(), Some(401));
+    assert!(client.tokens().await?.iter().any(|token| token.id == made.token.id && token.revoked_at.is_some()));
+
+    let query = AuditQuery { outcome: Some("refused".to_owned()), ..AuditQuery::default() };
+    let refusals = client.audit_log(&query).await?.items;
+    assert_eq!((&*refusals[0].actor, &*refusals[0].action), ("anonymous", "tenant.read"));
+    assert!(refusals[0].detail["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{:?}", refusals[0]);
+    assert!(client.verify_audit_log(&VerifyQuery::default()).await?.intact);
+
+    assert!(client.plan_hardening().await?.statements.is_empty());
+    let run = client.start_hardening().await?;
+    served.world.wait_for(run.id).await;
+    assert!(client.plan_migrations().await?.places[0].pending.is_empty());
+    let run = client.start_migrations(&StartMigration::default()).await?;
+    served.world.wait_for(run.id).await;
+    assert_eq!(client.run(run.id).await?.items.len(), 1);
+    assert_eq!(client.runs(&RunQuery { limit: Some(1), ..RunQuery::default() }).await?.items[0].id, run.id);
+    assert_eq!(client.status().await?.incidents_open, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn stopping_ends_idle_connections_and_frees_the_port() {
+    let served = Served::new().await;
+    let client = served.client(Role::Auditor).await;
+    client.tiers().await.unwrap();
+    let mut idle = tokio::net::TcpStream::connect(&served.address).await.unwrap();
+    served.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(10), served.server).await.expect("the server ends").unwrap().unwrap();
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or_default(), 0);
+    assert!(matches!(client.tiers().await, Err(ClientError::Unreachable { .. })));
+    TcpListener::bind(&served.address).await.unwrap();
+}
