@@ -1,0 +1,54 @@
+//! `guardian up`.
+
+use std::{net::SocketAddr, path::Path};
+
+use serde::Serialize;
+
+use super::Global;
+use crate::{
+    boot::{self, Ready},
+    config_file::ConfigFile,
+    logging::{self, LogFormat},
+    output::{Mark, Output},
+    state_folder::StateFolder,
+};
+
+/// Start the control plane: the API, its workers and, where it is wanted, a local PostgreSQL
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Stops on SIGTERM and SIGINT (Ctrl-C), after what is at work has come to an end.
+
+Examples:
+  guardian up
+  guardian up --config deploy/guardian.toml --log-format json")]
+pub(crate) struct Up {
+    /// The form of the log on standard error; $GUARDIAN_LOG filters it
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// What `--json` prints once the API answers.
+#[derive(Debug, Serialize)]
+struct Started<'a> {
+    api: SocketAddr,
+    admin_token_file: &'a Path,
+    took_ms: u128,
+}
+
+impl Up {
+    pub(crate) async fn run(self, global: &Global, output: Output) -> anyhow::Result<()> {
+        logging::start(self.log_format)?;
+        let file = ConfigFile::read(&global.config)?;
+        let state = StateFolder::at(std::path::absolute(global.state_folder())?);
+        let token = state.admin_token_path();
+        boot::run(file, state, |ready| {
+            output.result(&Started { api: ready.address, admin_token_file: &token, took_ms: ready.took.as_millis() }, |_| {
+                let Ready { address, took } = ready;
+                output.marked(Mark::Good, format!("ready after {:.1} s: http://{address}", took.as_secs_f64()))?;
+                output.remark(format!("  administrator's token: {}", token.display()));
+                output.remark("  next, in another terminal: guardian migrate && guardian apply");
+                Ok(())
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,145 @@
+//! Where the master key comes from: the environment, a file, or for the local cluster a file made at first start.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use guardian_store::{Vault, VaultError};
+use zeroize::Zeroizing;
+
+use crate::{
+    config_file::ConfigFile,
+    state_folder::{StateError, StateFolder},
+};
+
+/// Outranks every file.
+const VARIABLE: &str = "GUARDIAN_MASTER_KEY";
+const FILE: &str = "master.key";
+
+/// There is no usable master key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MasterKeyError {
+    /// The variable is set to something else.
+    #[error("{VARIABLE} is no master key: it has to be 64 hexadecimal digits")]
+    Variable,
+    /// The file is damaged.
+    #[error(
+        "the master key in `{path}` is corrupt: it has to be 64 hexadecimal digits; put a backup of it back (without it, no \
+         sealed secret can be read)", path = .0.display()
+    )]
+    Corrupt(PathBuf),
+    /// Others may read it.
+    #[error("the master key in `{path}` is open to others (mode {mode:o}); run `chmod 600 {path}`", path = .path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the master key from `{path}`: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A control database of the user's own, and no key for it.
+    #[error(
+        "there is no master key: write 64 hexadecimal digits (`openssl rand -hex 32`) to a file of mode 600 and name it as \
+         `control.master_key_file`, or set {VARIABLE}; keep a copy, for nothing sealed opens without it"
+    )]
+    Missing,
+    /// It could not be made.
+    #[error(transparent)]
+    Made(#[from] VaultError),
+    /// It could not be kept.
+    #[error(transparent)]
+    Kept(#[from] StateError),
+}
+
+/// Reads the master key; `None` when the control database is the local cluster's and there is no key yet.
+pub(crate) fn load(file: &ConfigFile, state: &StateFolder) -> Result<Option<Vault>, MasterKeyError> {
+    if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
+        let text = text.into_string().map(Zeroizing::new).map_err(|_| MasterKeyError::Variable)?;
+        return Vault::from_hex(&text).map(Some).map_err(|_| MasterKeyError::Variable);
+    }
+    let control = &file.config.control;
+    if let Some(named) = &control.master_key_file {
+        return read(&file.folder().join(named)).map(Some);
+    }
+    match read(&state.path().join(FILE)) {
+        Err(MasterKeyError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+        result => return result.map(Some),
+    }
+    if control.database_url.is_some() { Err(MasterKeyError::Missing) } else { Ok(None) }
+}
+
+/// Makes the master key of a local cluster.
+pub(crate) fn make(state: &StateFolder) -> Result<Vault, MasterKeyError> {
+    let (vault, text) = Vault::generate()?;
+    state.write(FILE, &text)?;
+    Ok(vault)
+}
+
+fn read(path: &Path) -> Result<Vault, MasterKeyError> {
+    let unreadable = |source| MasterKeyError::Unreadable { path: path.to_owned(), source };
+    let mode = fs::metadata(path).map_err(unreadable)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(MasterKeyError::Open { path: path.to_owned(), mode });
+    }
+    let bytes = Zeroizing::new(fs::read(path).map_err(unreadable)?);
+    let text = std::str::from_utf8(&bytes).map_err(|_| MasterKeyError::Corrupt(path.to_owned()))?;
+    Vault::from_hex(text).map_err(|_| MasterKeyError::Corrupt(path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn installation(control: &str) -> (tempfile::TempDir, ConfigFile, StateFolder) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("guardian.toml");
+        fs::write(&path, format!("[control]\n{control}\n[application]\nname = \"x\"\n")).unwrap();
+        let file = ConfigFile::read(&path).unwrap();
+        let state = StateFolder::at(folder.path().join(".guardian"));
+        state.create().unwrap();
+        (folder, file, state)
+    }
+
+    #[test]
+    fn the_local_cluster_gets_a_private_key() {
+        let (_folder, file, state) = installation("");
+        assert!(load(&file, &state).unwrap().is_none());
+        let sealed = make(&state).unwrap().seal("x", b"secret").unwrap();
+        let again = load(&file, &state).unwrap().unwrap();
+        assert_eq!(again.open("x", &sealed).unwrap().as_slice(), b"secret");
+        let path = state.path().join(FILE);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_corrupt_or_open_key_is_refused_and_kept() {
+        let (_folder, file, state) = installation("");
+        make(&state).unwrap();
+        let path = state.path().join(FILE);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(load(&file, &state), Err(MasterKeyError::Open { mode: 0o644, .. })));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        for rubbish in [&b""[..], b"12", b"\xff\xfe"] {
+            fs::write(&path, rubbish).unwrap();
+            assert!(matches!(load(&file, &state), Err(MasterKeyError::Corrupt(_))));
+            assert_eq!(fs::read(&path).unwrap(), rubbish);
+        }
+    }
+
+    #[test]
+    fn a_database_of_the_users_own_needs_a_key_of_the_users_own() {
+        let (_folder, file, state) = installation("database_url = \"postgres://localhost/x\"");
+        assert!(matches!(load(&file, &state), Err(MasterKeyError::Missing)));
+        let (_folder, file, state) = installation("master_key_file = \"not-there\"");
+        assert!(matches!(load(&file, &state), Err(MasterKeyError::Unreadable { .. })));
+    }
+}
