@@ -1,0 +1,67 @@
+//! Stops Guardian exactly between a step's act and its record, without a hook in the product: a trigger in the control
+//! database waits on a lock that the test holds.
+
+use std::time::{Duration, Instant};
+
+use guardian_testkit::TestDatabase;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+
+const LOCK: i64 = 4711;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Holds back the record that `steps` steps are done.
+#[derive(Debug)]
+pub struct Barrier {
+    holder: PgConnection,
+    observer: PgConnection,
+}
+
+impl Barrier {
+    /// Sets the barrier, going forward or backward.
+    pub async fn at(control: &TestDatabase, steps: usize) -> Self {
+        let mut holder = control.connect().await;
+        let sql = format!(
+            "SELECT pg_advisory_lock({LOCK});
+             CREATE OR REPLACE FUNCTION test_hold() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$;
+             CREATE TRIGGER test_hold BEFORE UPDATE OF steps_done ON operation FOR EACH ROW
+                 WHEN (NEW.steps_done = {steps} AND OLD.steps_done <> {steps}) EXECUTE FUNCTION test_hold()"
+        );
+        holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("set the barrier");
+        Self { holder, observer: control.connect().await }
+    }
+
+    /// Waits until Guardian stands before the barrier; `false` when `ended` says that it never will.
+    pub async fn is_reached(&mut self, mut ended: impl FnMut() -> bool) -> bool {
+        let begun = Instant::now();
+        loop {
+            let waiting: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                 WHERE d.datname = current_database() AND locktype = 'advisory' AND objid = $1::bigint::oid AND NOT granted)",
+            )
+            .bind(LOCK)
+            .fetch_one(&mut self.observer)
+            .await
+            .expect("look at the barrier");
+            if waiting {
+                return true;
+            }
+            if ended() {
+                return false;
+            }
+            assert!(begun.elapsed() < PATIENCE, "nobody comes to the barrier");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Takes the barrier away. Whoever stands before it is sent home, as PostgreSQL does when it finds the client gone.
+    pub async fn lift(mut self) {
+        let sql = format!(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                 WHERE d.datname = current_database() AND locktype = 'advisory' AND objid = {LOCK} AND NOT granted;
+             SELECT pg_advisory_unlock({LOCK})"
+        );
+        self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("send the waiting home");
+        self.holder.execute("DROP TRIGGER test_hold ON operation").await.expect("take the barrier away");
+    }
+}

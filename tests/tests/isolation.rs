@@ -1,0 +1,136 @@
+//! The main job: tenants in every isolation model on one server, and no way from one to another.
+
+use guardian_testkit::{Installation, Server};
+use guardian_tests::{Remains, json, psql, refusal};
+
+/// What a tenant can send to reach another one; each must end in an error or in nothing of the other's.
+const CROSSINGS: &[(&str, &str)] = &[
+    ("forge the register", "SET backtrace_functions = 'KEY'; SELECT count(*) FROM tag"),
+    ("forge it for a transaction", "BEGIN; SET LOCAL backtrace_functions = 'KEY'; SELECT count(*) FROM tag"),
+    (
+        "forge it in a query",
+        "SELECT count(*) FROM set_config('backtrace_functions', 'KEY', false) s, LATERAL (SELECT * FROM tag) t",
+    ),
+    ("forge it through the settings view", "UPDATE pg_settings SET setting = 'KEY' WHERE name = 'backtrace_functions'"),
+    (
+        "forge it in a block",
+        "DO $$ BEGIN PERFORM set_config('backtrace_functions', 'KEY', false); END $$; SELECT count(*) FROM tag",
+    ),
+    ("guess a capability", "SELECT guardian.enter(decode(repeat('00', 32), 'hex')); SELECT count(*) FROM tag"),
+    ("read the registry", "SELECT count(*) FROM guardian.capability"),
+    ("read the tickets", "SELECT count(*) FROM guardian.ticket"),
+    ("reset everything", "RESET ALL; SELECT count(*) FROM tag"),
+    ("discard everything", "DISCARD ALL; SELECT count(*) FROM tag"),
+    ("become the superuser", "SET ROLE guardian; SELECT count(*) FROM tag"),
+    ("become the superuser for the session", "SET SESSION AUTHORIZATION guardian; SELECT count(*) FROM tag"),
+    ("empty a table", "TRUNCATE tag"),
+    ("read a partition directly", "SELECT count(*) FROM public.ticket_event_default"),
+    ("read a materialised view", "SELECT count(*) FROM public.ticket_daily"),
+    ("turn the policies off", "SET row_security = off; SELECT count(*) FROM public.tag"),
+    ("drop a policy", "DROP POLICY guardian_tenant ON public.tag"),
+    ("switch row-level security off", "ALTER TABLE public.tag DISABLE ROW LEVEL SECURITY"),
+    (
+        "make a function that runs as its owner",
+        "CREATE FUNCTION public.f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+    ),
+    ("make a temporary table", "CREATE TEMP TABLE tag (name text)"),
+    ("write a row of the other tenant", "INSERT INTO tag (tenant_id, name) VALUES ('UUID', 'x')"),
+    ("give a row to the other tenant", "UPDATE tag SET tenant_id = 'UUID'"),
+    ("read a file", "COPY tag FROM '/etc/passwd'"),
+    ("run a program", "COPY tag TO PROGRAM 'true'"),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_tenant_reaches_another_in_any_isolation() {
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let up = installation.up_and_hardened();
+    let tenants =
+        [("acme", "free"), ("bravo", "pro"), ("coyote", "business"), ("delta", "business"), ("echo", "enterprise")];
+    for (slug, tier) in tenants {
+        let change = json(&installation, &["tenant", "create", slug, "--tier", tier]);
+        assert_eq!(change["tenant"]["state"], "active", "{change}");
+        let insert = format!("INSERT INTO tag (name) VALUES ('of {slug}'), ('another of {slug}')");
+        psql(&installation, slug, &insert).expect("insert");
+    }
+    for (slug, _) in tenants {
+        let seen = psql(&installation, slug, "SELECT string_agg(name, ',' ORDER BY name) FROM tag").expect("read");
+        assert_eq!(seen, format!("another of {slug},of {slug}"));
+        for (other, _) in tenants.iter().filter(|(other, _)| *other != slug) {
+            let uuid = json(&installation, &["tenant", "show", other])["key"].as_str().expect("a key").to_owned();
+            let id = json(&installation, &["tenant", "show", other])["id"].as_str().expect("an id").to_owned();
+            for (what, sql) in CROSSINGS {
+                let sql = sql.replace("KEY", &uuid.replace('-', "")).replace("UUID", &uuid);
+                let crossed = psql(&installation, slug, &sql);
+                // In a place of its own a tenant may write what it likes into its own rows and empty its own tables by DELETE.
+                let own_place = !matches!(slug, "acme" | "bravo");
+                if own_place
+                    && matches!(
+                        *what,
+                        "write a row of the other tenant"
+                            | "give a row to the other tenant"
+                            | "reset everything"
+                            | "discard everything"
+                    )
+                {
+                    continue;
+                }
+                if own_place && what.starts_with("forge") || own_place && *what == "turn the policies off" {
+                    // There is no context to forge: the tables are the tenant's own, or out of sight.
+                    if let Ok(seen) = &crossed {
+                        assert!(!seen.lines().any(|line| line == "4"), "{slug} → {other}: {what}: {seen}");
+                    }
+                    continue;
+                }
+                assert!(crossed.is_err(), "{slug} → {other}: {what} was allowed: {crossed:?}");
+            }
+            for sql in [
+                format!("SELECT count(*) FROM {id}.tag"),
+                format!("SET ROLE {id}"),
+                format!("SET ROLE {}_app", installation.application),
+            ] {
+                let crossed = psql(&installation, slug, &sql);
+                let own_role = sql.ends_with("_app") && matches!(slug, "acme" | "bravo");
+                assert!(crossed.is_err() || own_role, "{slug} → {other}: {sql} was allowed");
+            }
+        }
+        let seen = psql(&installation, slug, "SELECT count(*) FROM tag").expect("read");
+        assert_eq!(seen, "2", "somebody reached {slug}");
+    }
+    assert!(up.stop(), "{}", installation.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_lives_and_leaves_nothing_behind() {
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let _up = installation.up_and_hardened();
+    for (slug, tier) in [("acme", "free"), ("bravo", "business"), ("coyote", "enterprise")] {
+        let tenant = json(&installation, &["tenant", "create", slug, "--tier", tier])["tenant"].clone();
+        let (id, key) = (tenant["id"].as_str().expect("an id"), tenant["key"].as_str().expect("a key"));
+        psql(&installation, slug, "INSERT INTO organization (name) VALUES ('first')").expect("insert");
+        assert!(!Remains::of(&installation, id, key).await.is_nothing(), "the search for remains finds nothing at all");
+
+        json(&installation, &["tenant", "suspend", slug]);
+        assert!(psql(&installation, slug, "SELECT 1").expect_err("suspended").contains("suspended"));
+        json(&installation, &["tenant", "resume", slug]);
+        assert_eq!(psql(&installation, slug, "SELECT count(*) FROM organization"), Ok("1".into()));
+
+        assert!(refusal(&installation, &["tenant", "delete", slug, "--now", "--confirm", "wrong"]).contains(slug));
+        let deleting = json(&installation, &["tenant", "delete", slug, "--confirm", slug, "--no-wait"]);
+        assert_eq!(deleting["tenant"]["state"], "deleting");
+        assert!(psql(&installation, slug, "SELECT 1").is_err());
+        let operation = deleting["operation"]["id"].as_str().expect("an id");
+        json(&installation, &["operation", "cancel", operation]);
+        while json(&installation, &["operation", "show", operation])["state"] != "undone" {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(psql(&installation, slug, "SELECT count(*) FROM organization"), Ok("1".into()));
+
+        json(&installation, &["tenant", "delete", slug, "--now", "--confirm", slug]);
+        let remains = Remains::of(&installation, id, key).await;
+        assert!(remains.is_nothing(), "{slug} left {remains:?}");
+        json(&installation, &["tenant", "create", slug, "--tier", tier]);
+        assert_eq!(psql(&installation, slug, "SELECT count(*) FROM organization"), Ok("0".into()));
+    }
+    let verified = json(&installation, &["audit-log", "verify"]);
+    assert_eq!(verified["intact"], true, "{verified}");
+}
