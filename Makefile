@@ -1,0 +1,60 @@
+# Everything a person runs. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where downloads and CI's builds live, outside the clone.
+GUARDIAN_CACHE ?= $(HOME)/.cache/guardian
+# PostgreSQL's own user must get there, and it cannot get into root's home.
+GUARDIAN_PG_MATRIX ?= $(if $(filter 0,$(shell id -u)),/var/cache/guardian/postgres,$(GUARDIAN_CACHE)/postgres)
+export GUARDIAN_CACHE GUARDIAN_PG_MATRIX
+
+# A faster linker where there is one.
+CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
+HAS_NEXTEST := $(shell cargo nextest --version 2>/dev/null)
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test lint generate matrix bench-postgres bench-control tools
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools ## Build, start Guardian on a PostgreSQL of its own, and try to break into a neighbour's data
+	@scripts/install-postgres.sh
+	@echo "Building guardian (the first time takes a few minutes)"
+	@$(CARGO) build --package guardian
+	@GUARDIAN_BIN=$(abspath $(TARGET))/debug/guardian examples/helpdesk/demo.sh
+
+test: tools ## Run every test
+	@scripts/install-postgres.sh
+	$(CARGO) build --workspace --bins
+ifneq ($(HAS_NEXTEST),)
+	$(CARGO) nextest run --workspace --no-run
+	cargo nextest run --workspace
+else
+	$(CARGO) test --workspace --no-run
+	cargo test --workspace
+endif
+
+lint: tools ## Check the format, and let no warning through
+	cargo fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+
+generate: tools ## Write the generated files anew: docs/openapi.json, docs/guardian.schema.json, docs/cli.md
+	$(CARGO) run --quiet --package guardian -- generate
+
+matrix: ## Fetch PostgreSQL 13, 14 and 18, so that the tests run on them too
+	@scripts/fetch-matrix.sh "$(GUARDIAN_PG_MATRIX)"
+
+bench-postgres: tools ## Measure what the tenant context costs a statement
+	@scripts/install-postgres.sh
+	$(CARGO) run --release --package guardian-bench --bin postgres
+
+bench-control: tools ## Measure the control plane
+	@scripts/install-postgres.sh
+	$(CARGO) build --release --package guardian --package guardian-bench
+	$(TARGET)/release/control
+
+tools:
+	@command -v cargo > /dev/null || { echo "There is no Rust toolchain; get one from https://rustup.rs" >&2; exit 1; }
