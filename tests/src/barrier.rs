@@ -21,7 +21,8 @@ impl Barrier {
     pub async fn at(control: &TestDatabase, steps: usize) -> Self {
         let mut holder = control.connect().await;
         let sql = format!(
-            "SELECT pg_advisory_lock({LOCK});
+            "SET search_path = guardian_store;
+             SELECT pg_advisory_lock({LOCK});
              CREATE OR REPLACE FUNCTION test_hold() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$;
              CREATE TRIGGER test_hold BEFORE UPDATE OF steps_done ON operation FOR EACH ROW

@@ -22,9 +22,9 @@ pub fn psql(installation: &Installation, tenant: &str, sql: &str) -> Result<Stri
     if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
 }
 
-/// What the binary says on standard error when it fails, as it must.
+/// What the binary says when it fails, as it must: progress and error.
 pub fn refusal(installation: &Installation, arguments: &[&str]) -> String {
     let output = installation.guardian(arguments);
     assert!(!output.status.success(), "{arguments:?} should have failed: {}", String::from_utf8_lossy(&output.stdout));
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
 }

@@ -20,7 +20,7 @@ async fn requests_that_cannot_be_are_refused_in_words() {
         (vec!["tenant", "create", "bravo", "--tier", "gold"], "gold"),
         (vec!["tenant", "create", "bravo", "--tier", "free", "--key", "7"], "not a UUID"),
         (vec!["tenant", "show", "nobody"], "nobody"),
-        (vec!["tenant", "set-tier", "acme", "business"], "schema"),
+        (vec!["tenant", "set-tier", "acme", "business"], "isolation"),
         (vec!["tenant", "resume", "acme"], "active"),
         (vec!["operation", "show", "op_7"], "op_7"),
         (vec!["tier", "delete", "free"], "guardian.toml"),
@@ -71,7 +71,7 @@ async fn a_control_database_of_a_newer_version_is_left_alone() {
     let mut control = installation.control().connect().await;
     control
         .execute(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+            "INSERT INTO guardian_store._sqlx_migrations (version, description, success, checksum, execution_time)
              VALUES (9999, 'from the future', true, '\\x00', 0)",
         )
         .await
@@ -131,10 +131,10 @@ async fn a_database_changed_behind_our_back_shows_and_is_mended() {
     let _up = installation.up_and_hardened();
     let mut database = installation.server().connect(&installation.application).await;
     for change in [
-        "ALTER TABLE tag DISABLE ROW LEVEL SECURITY".to_owned(),
-        "CREATE TABLE invoice (tenant_id uuid NOT NULL, id bigint, PRIMARY KEY (tenant_id, id))".to_owned(),
-        format!("GRANT TRUNCATE ON message TO {}_app", installation.application),
-        "ALTER POLICY guardian_tenant ON ticket USING (true)".to_owned(),
+        "ALTER TABLE public.tag DISABLE ROW LEVEL SECURITY".to_owned(),
+        "CREATE TABLE public.invoice (tenant_id uuid NOT NULL, id bigint, PRIMARY KEY (tenant_id, id))".to_owned(),
+        format!("GRANT TRUNCATE ON public.message TO {}_app", installation.application),
+        "ALTER POLICY guardian_tenant ON public.ticket USING (true)".to_owned(),
     ] {
         database.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(change.clone()))).await.expect("change it");
         let plan = json(&installation, &["plan"]);
@@ -158,7 +158,8 @@ async fn an_unreachable_cluster_undoes_a_creation_and_says_why() {
     assert!(message.contains("reserved_for"), "{message}");
     let tenants = json(&installation, &["tenant", "list"]);
     assert_eq!(tenants["items"].as_array().map(Vec::len), Some(0), "{tenants}");
-    let status = json(&installation, &["status"]);
+    let status = installation.guardian(["--json", "status"]).stdout;
+    let status: serde_json::Value = serde_json::from_slice(&status).expect("JSON");
     let far = status["clusters"].as_array().expect("clusters").iter().find(|cluster| cluster["name"] == "far");
     assert_eq!(far.expect("it is listed")["reachable"], false);
 }

@@ -133,7 +133,7 @@ impl Installation {
                 bail!("it ended with {status}: {}", self.log());
             }
             if fs::read_to_string(&address).is_ok_and(|address| !address.trim().is_empty())
-                && self.guardian(["status"]).status.success()
+                && self.guardian(["tier", "list"]).status.success()
             {
                 return Ok(up);
             }

@@ -13,7 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use guardian_postgres::{binaries::Binaries, local::{LocalCluster, StateLock}};
+use guardian_postgres::{
+    binaries::Binaries,
+    local::{LocalCluster, StateLock},
+};
 use sqlx::{ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
@@ -192,9 +195,8 @@ impl Server {
     /// Starts it again after [`Server::kill`], on the same port.
     pub fn restart(&self) {
         let binaries = Binaries::newest().map_err(anyhow::Error::from);
-        let started = binaries.and_then(|binaries| {
-            Ok(LocalCluster::start_with(binaries, &StateLock::acquire(&self.folder)?, &SETTINGS)?)
-        });
+        let started = binaries
+            .and_then(|binaries| Ok(LocalCluster::start_with(binaries, &StateLock::acquire(&self.folder)?, &SETTINGS)?));
         assert_eq!(or_panic("restart the server", started).port(), self.access.port, "the port was taken meanwhile");
     }
 }
