@@ -10,7 +10,7 @@ use guardian_model::{
 };
 use reqwest::Method;
 
-use crate::{Client, ClientError};
+use crate::{Client, ClientError, transport::LONG_REQUEST_TIMEOUT};
 
 /// The header of a create's idempotency key.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -141,27 +141,28 @@ impl Client {
 
     /// Checks the audit log's seals.
     pub async fn verify_audit_log(&self, query: &VerifyQuery) -> Result<AuditVerification, ClientError> {
-        self.send(self.request(Method::GET, &["v1", "audit-log", "verify"])?.query(query)).await
+        self.send(self.request(Method::GET, &["v1", "audit-log", "verify"])?.timeout(LONG_REQUEST_TIMEOUT).query(query))
+            .await
     }
 
     /// What the hardening would do to the application's shared place.
     pub async fn plan_hardening(&self) -> Result<HardeningReport, ClientError> {
-        self.send(self.request(Method::GET, &["v1", "hardening"])?).await
+        self.send(self.request(Method::GET, &["v1", "hardening"])?.timeout(LONG_REQUEST_TIMEOUT)).await
     }
 
     /// Starts the hardening; follow it with [`Client::run`].
     pub async fn start_hardening(&self) -> Result<Run, ClientError> {
-        self.send(self.request(Method::POST, &["v1", "hardening"])?).await
+        self.send(self.request(Method::POST, &["v1", "hardening"])?.timeout(LONG_REQUEST_TIMEOUT)).await
     }
 
     /// What migrations each place lacks.
     pub async fn plan_migrations(&self) -> Result<MigrationPlan, ClientError> {
-        self.send(self.request(Method::GET, &["v1", "migrations"])?).await
+        self.send(self.request(Method::GET, &["v1", "migrations"])?.timeout(LONG_REQUEST_TIMEOUT)).await
     }
 
     /// Starts migrating every place; follow it with [`Client::run`].
     pub async fn start_migrations(&self, body: &StartMigration) -> Result<Run, ClientError> {
-        self.send(self.request(Method::POST, &["v1", "migrations"])?.json(body)).await
+        self.send(self.request(Method::POST, &["v1", "migrations"])?.timeout(LONG_REQUEST_TIMEOUT).json(body)).await
     }
 
     /// One page of runs, without their items.

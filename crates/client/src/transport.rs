@@ -15,6 +15,8 @@ use crate::ClientError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longer than the server's own limit, so that its answer arrives.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+/// The same for requests that look at everything there is.
+pub(crate) const LONG_REQUEST_TIMEOUT: Duration = Duration::from_mins(6);
 
 /// A client of one control plane, acting as one bearer token. Cheap to clone.
 #[derive(Clone)]

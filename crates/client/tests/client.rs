@@ -1,5 +1,7 @@
 //! The client against a server that answers what the test says.
 
+#![allow(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
 use guardian_client::{Client, ClientError, every};
 use guardian_model::{api::Page, query::TenantQuery};
 use tokio::{

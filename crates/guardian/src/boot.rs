@@ -12,7 +12,10 @@ use std::{
 use anyhow::Context as _;
 use guardian_lifecycle::Lifecycle;
 use guardian_model::{ClusterName, config::LOCAL};
-use guardian_postgres::{connect::Clusters, local::{LocalCluster, StateLock}};
+use guardian_postgres::{
+    connect::Clusters,
+    local::{LocalCluster, StateLock},
+};
 use guardian_provision::database;
 use guardian_server::{AppState, ConfigSource};
 use guardian_store::{Store, StoreError, Vault};
@@ -51,10 +54,13 @@ pub(crate) async fn run(
     let control = file.config.control.database_url.as_deref();
     let control = control.map(|url| parse_url("control.database_url", url)).transpose()?;
     state.create()?;
+    let lock = Arc::new(StateLock::acquire(state.path())?);
+    // Of a process that was killed; nobody answers there now.
+    state.forget_api_address();
     let vault = master_key::load(&file, &state)?;
     let stop = Stop::on_signals()?;
 
-    let local = if file.config.needs_local_cluster() { Some(start_local(&state).await?) } else { None };
+    let local = if file.config.needs_local_cluster() { Some(start_local(&lock).await?) } else { None };
     let parts = Parts { file, state, begun, vault, external, control };
     let served = parts.serve(local.as_ref(), stop, ready).await;
     if let Some(local) = local {
@@ -71,7 +77,7 @@ struct Parts {
     file: ConfigFile,
     state: StateFolder,
     begun: Instant,
-    vault: Option<Vault>,
+    vault: Vault,
     external: BTreeMap<ClusterName, PgConnectOptions>,
     control: Option<PgConnectOptions>,
 }
@@ -94,9 +100,6 @@ impl Parts {
             let names = file.config.clusters.iter().filter(|(_, cluster)| cluster.url == LOCAL);
             administrators.extend(names.map(|(name, _)| (name.clone(), local.options())));
         }
-        // Only now, with the cluster's lock held: two first starts at once must not make two keys.
-        let vault = vault.map_or_else(|| master_key::make(&state), Ok)?;
-
         let store = Store::open(control, vault).await?;
         store.interrupt_runs().await?;
         store.declare_tiers(&file.config.declared_tiers()).await?;
@@ -120,10 +123,10 @@ impl Parts {
         state.keep_api_address(&address.to_string())?;
         let told = ready(&Ready { address, took: begun.elapsed() });
 
-        let served = stop.while_running(server, &work).await;
+        let ended = stop.while_running(server, &work).await;
         state.forget_api_address();
         store.close().await;
-        told.and(served)
+        told.and(ended)
     }
 }
 
@@ -182,9 +185,9 @@ fn parse_url(key: &str, url: &str) -> anyhow::Result<PgConnectOptions> {
         .map_err(|_| anyhow::anyhow!("`{key}` in guardian.toml is no valid `postgres://user:password@host:port/database`"))
 }
 
-async fn start_local(state: &StateFolder) -> anyhow::Result<LocalCluster> {
-    let path = state.path().to_owned();
-    let cluster = tokio::task::spawn_blocking(move || LocalCluster::start(&path, &[])).await??;
+async fn start_local(lock: &Arc<StateLock>) -> anyhow::Result<LocalCluster> {
+    let lock = Arc::clone(lock);
+    let cluster = tokio::task::spawn_blocking(move || LocalCluster::start(&lock, &[])).await??;
     tracing::info!(
         cluster.port = cluster.port(),
         cluster.version = cluster.binaries().version,

@@ -60,25 +60,24 @@ pub(crate) enum MasterKeyError {
     Kept(#[from] StateError),
 }
 
-/// Reads the master key; `None` when the control database is the local cluster's and there is no key yet.
-pub(crate) fn load(file: &ConfigFile, state: &StateFolder) -> Result<Option<Vault>, MasterKeyError> {
+/// Reads the master key; makes one when the control database is the local cluster's and there is none yet. Call it with the
+/// state folder's lock held: two first starts at once must not make two keys.
+pub(crate) fn load(file: &ConfigFile, state: &StateFolder) -> Result<Vault, MasterKeyError> {
     if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
         let text = text.into_string().map(Zeroizing::new).map_err(|_| MasterKeyError::Variable)?;
-        return Vault::from_hex(&text).map(Some).map_err(|_| MasterKeyError::Variable);
+        return Vault::from_hex(&text).map_err(|_| MasterKeyError::Variable);
     }
     let control = &file.config.control;
     if let Some(named) = &control.master_key_file {
-        return read(&file.folder().join(named)).map(Some);
+        return read(&file.folder().join(named));
     }
     match read(&state.path().join(FILE)) {
         Err(MasterKeyError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
-        result => return result.map(Some),
+        result => return result,
     }
-    if control.database_url.is_some() { Err(MasterKeyError::Missing) } else { Ok(None) }
-}
-
-/// Makes the master key of a local cluster.
-pub(crate) fn make(state: &StateFolder) -> Result<Vault, MasterKeyError> {
+    if control.database_url.is_some() {
+        return Err(MasterKeyError::Missing);
+    }
     let (vault, text) = Vault::generate()?;
     state.write(FILE, &text)?;
     Ok(vault)
@@ -110,12 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn the_local_cluster_gets_a_private_key() {
+    fn the_local_cluster_gets_one_private_key() {
         let (_folder, file, state) = installation("");
-        assert!(load(&file, &state).unwrap().is_none());
-        let sealed = make(&state).unwrap().seal("x", b"secret").unwrap();
-        let again = load(&file, &state).unwrap().unwrap();
-        assert_eq!(again.open("x", &sealed).unwrap().as_slice(), b"secret");
+        let sealed = load(&file, &state).unwrap().seal("x", b"secret").unwrap();
+        assert_eq!(load(&file, &state).unwrap().open("x", &sealed).unwrap().as_slice(), b"secret");
         let path = state.path().join(FILE);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
@@ -123,7 +120,7 @@ mod tests {
     #[test]
     fn a_corrupt_or_open_key_is_refused_and_kept() {
         let (_folder, file, state) = installation("");
-        make(&state).unwrap();
+        load(&file, &state).unwrap();
         let path = state.path().join(FILE);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(load(&file, &state), Err(MasterKeyError::Open { mode: 0o644, .. })));

@@ -6,20 +6,25 @@
 use std::{panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt as _;
-use guardian_model::{Capability, Operation, OperationState};
+use guardian_model::{Capability, Operation, OperationState, Step};
 use guardian_store::{Claim, ClaimError, Lease, Store};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::step::{Grip, Progress, StepError, Steps};
+use crate::{
+    grip::{Grip, Hands},
+    step::{Progress, StepError, Steps},
+};
 
 /// Tries of one step before it is given up.
 const ATTEMPTS_MAX: u32 = 8;
+/// Claims of one step that ended with neither a success nor a failure: each time, the process was gone.
+const CLAIMS_MAX: u32 = 20;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// The longest wait between two looks at the clock; a cancellation cuts it short anyway.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+const WAIT_MAX: Duration = Duration::from_hours(24);
 
 /// How the work on a claim ended.
 #[derive(Debug)]
@@ -49,13 +54,28 @@ impl Engine {
         claimed_at: Instant,
         capability: Option<Capability>,
     ) -> Result<Outcome, ClaimError> {
+        let hands = Hands::default();
+        let mut confirmed_at = claimed_at;
         loop {
             if self.stop.is_cancelled() {
                 self.store.release(&claim).await?;
                 return Ok(Outcome::Later);
             }
+            if confirmed_at.elapsed() > self.lease.duration / 3 {
+                self.store.renew(&claim, &self.lease).await?;
+                confirmed_at = Instant::now();
+            }
             let begun = Instant::now();
-            match self.step(&claim, claimed_at, capability.as_ref()).await {
+            let grip = Grip {
+                store: &self.store,
+                clusters: &self.steps.clusters,
+                lease: &self.lease,
+                claim: &claim,
+                confirmed_at,
+                capability: capability.as_ref(),
+                hands: &hands,
+            };
+            match self.step(&grip).await {
                 Ok(None) => match self.store.finish(&claim, None).await {
                     Err(ClaimError::TurnedBack(_)) => {
                         self.store.reschedule(&claim, Duration::ZERO, None).await?;
@@ -81,6 +101,7 @@ impl Engine {
                 }
                 Err(StepError::Lost(error)) => return Err(error),
                 Err(error) => {
+                    hands.release_all();
                     if !self.after_failure(&mut claim, &error).await? {
                         return Ok(Outcome::Later);
                     }
@@ -90,21 +111,20 @@ impl Engine {
     }
 
     /// The next step in the direction of travel; `None` when there is none left.
-    async fn step(
-        &self,
-        claim: &Claim,
-        claimed_at: Instant,
-        capability: Option<&Capability>,
-    ) -> Result<Option<Progress>, StepError> {
-        let grip = Grip { store: &self.store, lease: &self.lease, claim, claimed_at, capability };
+    async fn step(&self, grip: &Grip<'_>) -> Result<Option<Progress>, StepError> {
+        let claim = grip.claim;
         let undoing = claim.state == OperationState::Undoing;
         let index = if undoing { claim.steps_done.checked_sub(1) } else { Some(claim.steps_done) };
         let Some(step) = index.and_then(|index| claim.plan.steps.get(index)) else { return Ok(None) };
+        // Waiting is claimed again and again by its nature.
+        if claim.attempts > CLAIMS_MAX && !matches!(step, Step::AwaitGrace { .. }) {
+            return Err(StepError::Lethal(claim.attempts));
+        }
         let act = async {
             if undoing {
-                self.steps.undo(step, &grip).await.map(|()| Progress::Done)
+                self.steps.undo(step, grip).await.map(|()| Progress::Done)
             } else {
-                self.steps.apply(step, &grip).await
+                self.steps.apply(step, grip).await
             }
         };
         tokio::select! {
@@ -141,7 +161,7 @@ impl Engine {
             self.store.reschedule(claim, after, Some(&text)).await?;
             return Ok(false);
         }
-        let reversible = !undoing && claim.plan.is_reversible_at(claim.steps_done) && !error.is_panic();
+        let reversible = !undoing && claim.plan.is_reversible_at(claim.steps_done) && !error.is_bug();
         if reversible {
             tracing::warn!(operation.id = %claim.id, tenant.id = %claim.tenant.id, error = %text, "step failed; undoing");
             self.store.turn_back(claim, &text).await?;

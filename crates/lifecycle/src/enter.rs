@@ -70,7 +70,17 @@ impl Lifecycle {
     /// The credentials of the tenant's placement; the reading is in the audit log.
     pub async fn connection(&self, permit: &Permit, tenant: &Tenant) -> Result<Connection, LifecycleError> {
         let Address { host, port } = self.address(tenant)?;
-        let secrets = self.engine.store.reveal_secrets(permit, tenant.id).await?;
+        let store = &self.engine.store;
+        let secrets = store.reveal_secrets(permit, tenant.id).await?;
+        let password = match (tenant.placement.isolation, &secrets.capability) {
+            // They share the application's own role; the capability is what tells them apart.
+            (Isolation::Row, Some(_)) => {
+                Some(store.application_secret(&self.engine.steps.config.application.name).await?.to_string())
+            }
+            (Isolation::Row, None) => None,
+            (Isolation::Schema | Isolation::Database | Isolation::Cluster, _) => secrets.password,
+        };
+        let not_there = || LifecycleError::NotActive { slug: tenant.slug.clone(), state: tenant.state };
         let place = &tenant.placement.place;
         Ok(Connection {
             host,
@@ -78,7 +88,7 @@ impl Lifecycle {
             database: place.database.clone(),
             schema: place.schema.clone(),
             user: tenant.placement.role.clone(),
-            password: secrets.password.unwrap_or_default(),
+            password: password.ok_or_else(not_there)?,
             capability: secrets.capability.map(|capability| secret::hex(capability.expose())),
         })
     }
@@ -112,5 +122,5 @@ async fn is_open(connection: &mut PgConnection, tenant: &Tenant, key: &TenantKey
             .await
     };
     let place = &tenant.placement.place;
-    Ok(found.map_err(|source| StepError::Registry { place: place.clone(), source })?)
+    Ok(found.map_err(|source| StepError::Registry { place: place.to_string(), source })?)
 }

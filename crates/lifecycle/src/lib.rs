@@ -9,6 +9,7 @@ mod engine;
 mod enter;
 mod error;
 mod fleet;
+mod grip;
 pub mod operations;
 mod row;
 mod secret;

@@ -5,7 +5,10 @@ use guardian_postgres::registry;
 use guardian_provision::rows::{self, SharedTables};
 use sqlx::{Connection as _, PgConnection};
 
-use crate::step::{Grip, StepError, Steps};
+use crate::{
+    grip::Grip,
+    step::{StepError, Steps},
+};
 
 /// Waits for every write to the registry that a predecessor may have under way, and keeps out new ones until the
 /// transaction ends: the tenant's lock does not cover the one in [`Steps::admit`].
@@ -24,7 +27,7 @@ impl Steps {
     /// Admits the tenant again, after whatever a predecessor was doing to the opposite effect.
     pub(crate) async fn readmit(&self, place: &Place, key: &str, grip: &Grip<'_>) -> Result<(), StepError> {
         let (key, capability) = (self.key(key)?, capability(grip).await?);
-        let mut connection = self.seize(&place.cluster, &place.database, grip).await?;
+        let mut connection = grip.seize(&place.cluster, &place.database).await?;
         let mut transaction = connection.begin().await.map_err(failed(place))?;
         sqlx::query(WAIT_FOR_WRITERS).execute(&mut *transaction).await.map_err(failed(place))?;
         registry::admit(&mut transaction, &key, &capability).await?;
@@ -34,13 +37,13 @@ impl Steps {
     /// Shuts the tenant: no capability, no tickets, no sessions of tickets. Sessions of the application that are in the
     /// tenant's context are the application's to end.
     pub(crate) async fn revoke(&self, place: &Place, key: &str, grip: &Grip<'_>) -> Result<(), StepError> {
-        let Some(mut connection) = self.seize_if_there(place, grip).await? else { return Ok(()) };
+        let Some(mut connection) = grip.seize_if_there(place).await? else { return Ok(()) };
         revoke(&mut connection, place, &self.key(key)?).await?;
         self.end_tickets(&mut connection, grip).await
     }
 
     pub(crate) async fn delete_rows(&self, place: &Place, key: &str, grip: &Grip<'_>) -> Result<(), StepError> {
-        let Some(mut connection) = self.seize_if_there(place, grip).await? else { return Ok(()) };
+        let Some(mut connection) = grip.seize_if_there(place).await? else { return Ok(()) };
         let key = self.key(key)?;
         // Somebody may have admitted it by hand meanwhile; rows must not be written while they are being deleted.
         revoke(&mut connection, place, &key).await?;
@@ -74,5 +77,5 @@ async fn revoke(connection: &mut PgConnection, place: &Place, key: &TenantKey) -
 }
 
 fn failed(place: &Place) -> impl FnOnce(sqlx::Error) -> StepError {
-    move |source| StepError::Registry { place: place.clone(), source }
+    move |source| StepError::Registry { place: place.to_string(), source }
 }

@@ -1,12 +1,11 @@
 //! What each step does, and how it is taken back: the only place where plans meet the world.
 //!
-//! Applying means *ensure* and undoing takes absence for success (`guardian-provision`), so that both may be repeated. A step
-//! that a predecessor may still be at work on takes the tenant's lock in the database where it acts, and then makes sure that
-//! the operation is still its own: see [`Grip`].
+//! Applying means *ensure* and undoing takes absence for success (`guardian-provision`), so that both may be repeated. All but
+//! the one step of `row` tenants act under the tenant's lock: see [`crate::grip`].
 
 use std::{any::Any, path::PathBuf, sync::Arc};
 
-use guardian_model::{Capability, ClusterName, Config, Place, Step, TenantKey, TierName, key::KeyError};
+use guardian_model::{Config, Place, Step, TenantKey, TierName, key::KeyError};
 use guardian_postgres::{
     CollectError, Declaration, Statement, collect_place,
     connect::{Clusters, ConnectError},
@@ -22,10 +21,11 @@ use guardian_provision::{
     role::{self, Bounds},
     schema, ticket,
 };
-use guardian_store::{Claim, ClaimError, IssuedTicket, Lease, Store, StoreError};
+use guardian_store::{ClaimError, IssuedTicket, Store, StoreError};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::time::Instant;
+
+use crate::grip::Grip;
 
 /// What a step that did not fail says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,17 +44,17 @@ pub(crate) enum StepError {
     #[error(transparent)]
     Provision(#[from] ProvisionError),
     #[error("in {place}: {source}")]
-    Migrate { place: Place, source: MigrateError },
+    Migrate { place: String, source: Box<MigrateError> },
     #[error("cannot read the migrations: {0}")]
     Folder(#[from] ReadError),
     #[error("cannot use the registry of tenants in {place}: {}", describe(source))]
-    Registry { place: Place, source: sqlx::Error },
+    Registry { place: String, source: sqlx::Error },
     #[error("{}", described(.0))]
     Hardened(#[from] RegistryError),
-    #[error("cannot see what is in {place}: {}", described(.source))]
-    Look { place: Place, source: CollectError },
-    #[error("cannot grant role {role} what it needs of {object} in {place}: {}", describe(source))]
-    Grant { role: String, object: String, place: Place, source: sqlx::Error },
+    #[error("cannot see what is in {place}: {}", described(source))]
+    Look { place: String, source: CollectError },
+    #[error("cannot grant the tenant's role what it needs of {object} in {place}: {}", describe(source))]
+    Grant { object: String, place: String, source: sqlx::Error },
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error("the tenant's {0} is not in the store")]
@@ -65,6 +65,8 @@ pub(crate) enum StepError {
     Store(#[from] StoreError),
     #[error("a bug in Guardian: the step panicked: {0}; please report it")]
     Panic(String),
+    #[error("the step was begun {0} times, and each time the process was gone before it ended; does it kill Guardian?")]
+    Lethal(u32),
     /// The claim, not the step, failed.
     #[error(transparent)]
     Lost(ClaimError),
@@ -96,44 +98,25 @@ impl StepError {
             Self::Hardened(error) => driver(error).is_some_and(is_transient),
             Self::Look { source, .. } => driver(source).is_some_and(is_transient),
             Self::Store(StoreError::Database { .. }) => true,
-            Self::Folder(_) | Self::Key(_) | Self::SecretMissing(_) | Self::TierMissing(_) | Self::Store(_) => false,
-            Self::Panic(_) | Self::Lost(_) => false,
+            Self::Folder(_)
+            | Self::Key(_)
+            | Self::SecretMissing(_)
+            | Self::TierMissing(_)
+            | Self::Store(_)
+            | Self::Panic(_)
+            | Self::Lethal(_)
+            | Self::Lost(_) => false,
         }
     }
 
-    pub(crate) const fn is_panic(&self) -> bool {
-        matches!(self, Self::Panic(_))
+    /// Whether going on, in either direction, may do more harm: a person has to look first.
+    pub(crate) const fn is_bug(&self) -> bool {
+        matches!(self, Self::Panic(_) | Self::Lethal(_))
     }
 
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         Self::Panic(text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default())
-    }
-}
-
-/// The hold of a worker on its operation.
-pub(crate) struct Grip<'a> {
-    pub(crate) store: &'a Store,
-    pub(crate) lease: &'a Lease,
-    pub(crate) claim: &'a Claim,
-    pub(crate) claimed_at: Instant,
-    /// The tenant's capability when it was made just now, which spares reading it back.
-    pub(crate) capability: Option<&'a Capability>,
-}
-
-impl Grip<'_> {
-    /// Fails when another worker has taken the operation over. Called with the tenant's lock in hand, it also keeps every
-    /// other worker from acting until this one is done or gone.
-    async fn confirm(&self) -> Result<(), StepError> {
-        self.store.renew(self.claim, self.lease).await.map_err(|error| match error {
-            ClaimError::Store(error) => StepError::Store(error),
-            error => StepError::Lost(error),
-        })
-    }
-
-    /// The same for a step of one short statement, which need not ask while the lease is young.
-    pub(crate) async fn confirm_when_old(&self) -> Result<(), StepError> {
-        if self.claimed_at.elapsed() < self.lease.duration / 2 { Ok(()) } else { self.confirm().await }
     }
 }
 
@@ -152,24 +135,25 @@ impl Steps {
     pub(crate) async fn apply(&self, step: &Step, grip: &Grip<'_>) -> Result<Progress, StepError> {
         match step {
             Step::ReachCluster { place } => {
-                self.clusters.connect(&place.cluster, MAINTENANCE_DATABASE).await?.close().await.ok();
+                grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
             }
             Step::AdmitCapability { place, key } => self.admit(place, key, grip).await?,
             Step::RevokeCapability { place, key } => self.revoke(place, key, grip).await?,
             Step::EnsureRole { place, role } => self.ensure_role(place, role, grip).await?,
             Step::EnsureSchema { place } => {
-                schema::ensure(&mut self.seize(&place.cluster, &place.database, grip).await?, &place.schema).await?;
+                let mut connection = grip.seize(&place.cluster, &place.database).await?;
+                schema::ensure(&mut connection, &place.schema).await?;
             }
             Step::EnsureDatabase { place } => {
-                let mut maintenance = self.seize(&place.cluster, MAINTENANCE_DATABASE, grip).await?;
+                let mut maintenance = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
                 database::ensure(&mut maintenance, &place.database).await?;
             }
             Step::Migrate { place } => {
-                let mut connection = self.seize(&place.cluster, &place.database, grip).await?;
+                let mut connection = grip.seize(&place.cluster, &place.database).await?;
                 self.migrate(&mut connection, place).await?;
             }
             Step::GrantPlace { place, role, key } => {
-                let mut connection = self.seize(&place.cluster, &place.database, grip).await?;
+                let mut connection = grip.seize(&place.cluster, &place.database).await?;
                 self.grant(&mut connection, place, role, &self.key(key)?).await?;
             }
             Step::AllowLogin { place, role } => self.allow_login(place, role, grip).await?,
@@ -193,7 +177,7 @@ impl Steps {
             Step::EnsureRole { place, role } => self.drop_role(place, role, grip).await,
             Step::EnsureSchema { place } => self.drop_schema(place, grip).await,
             Step::EnsureDatabase { place } => self.drop_database(place, grip).await,
-            Step::GrantPlace { place, role, .. } => match self.seize_if_there(place, grip).await? {
+            Step::GrantPlace { place, role, .. } => match grip.seize_if_there(place).await? {
                 Some(mut connection) => Ok(role::disown(&mut connection, role).await?),
                 None => Ok(()),
             },
@@ -214,7 +198,7 @@ impl Steps {
     pub(crate) async fn migrate(&self, connection: &mut PgConnection, place: &Place) -> Result<Vec<String>, StepError> {
         let migrations = self.read_migrations().await?;
         let applied = migrations::apply(connection, &place.schema, &migrations).await;
-        applied.map_err(|source| StepError::Migrate { place: place.clone(), source })
+        applied.map_err(|source| StepError::Migrate { place: place.to_string(), source: source.into() })
     }
 
     /// Gives a tenant's role what it needs in the place, and no more.
@@ -225,16 +209,16 @@ impl Steps {
         role: &str,
         key: &TenantKey,
     ) -> Result<(), StepError> {
-        // Grants on the database itself change one catalog row, which two sessions may not do at once.
-        lock::hold(connection, &format!("database {}", place.database)).await?;
         let declaration = Declaration::from(self.config.as_ref());
         let facts = collect_place(connection, &declaration, &place.schema).await;
-        let facts = facts.map_err(|source| StepError::Look { place: place.clone(), source })?;
+        let facts = facts.map_err(|source| StepError::Look { place: place.to_string(), source })?;
         let failed = |object: &str| {
             let object = object.to_owned();
-            move |source| StepError::Grant { role: role.to_owned(), object, place: place.clone(), source }
+            move |source| StepError::Grant { object, place: place.to_string(), source }
         };
         let mut transaction = connection.begin().await.map_err(failed(&place.schema))?;
+        // Grants on the database itself change one catalog row, which two sessions may not do at once.
+        lock::hold_in_transaction(&mut transaction, &format!("database {}", place.database)).await?;
         for Statement { object, sql, .. } in grant_place(&facts, &declaration, role, key) {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(failed(&object))?;
         }
@@ -248,27 +232,6 @@ impl Steps {
         read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
     }
 
-    /// A connection that holds the tenant's lock, for an operation that is still ours. Close it, never pool it.
-    pub(crate) async fn seize(
-        &self,
-        cluster: &ClusterName,
-        database: &str,
-        grip: &Grip<'_>,
-    ) -> Result<PgConnection, StepError> {
-        let mut connection = self.clusters.connect(cluster, database).await?;
-        lock::hold(&mut connection, &grip.claim.tenant.id.to_string()).await?;
-        grip.confirm().await?;
-        Ok(connection)
-    }
-
-    /// The same in the place's database, unless there is no such database: then nothing of the tenant is in it.
-    pub(crate) async fn seize_if_there(&self, place: &Place, grip: &Grip<'_>) -> Result<Option<PgConnection>, StepError> {
-        match self.seize(&place.cluster, &place.database, grip).await {
-            Err(StepError::Connect(error)) if is_absent(&error) => Ok(None),
-            seized => seized.map(Some),
-        }
-    }
-
     pub(crate) fn key(&self, key: &str) -> Result<TenantKey, KeyError> {
         TenantKey::parse(self.config.application.tenant_key, key)
     }
@@ -278,18 +241,18 @@ impl Steps {
         let tier = self.store.tier(&tenant.tier).await?.ok_or_else(|| StepError::TierMissing(tenant.tier.clone()))?;
         let secrets = self.store.secrets(tenant.id).await?;
         let password = secrets.password.ok_or(StepError::SecretMissing("password"))?;
-        let mut connection = self.seize(&place.cluster, MAINTENANCE_DATABASE, grip).await?;
+        let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
         let bounds = Bounds { limits: &tier.limits, schema: &place.schema };
         Ok(role::ensure(&mut connection, role, &scram::verifier(&password), bounds).await?)
     }
 
     async fn allow_login(&self, place: &Place, role: &str, grip: &Grip<'_>) -> Result<(), StepError> {
-        let mut connection = self.seize(&place.cluster, MAINTENANCE_DATABASE, grip).await?;
+        let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
         Ok(role::allow_login(&mut connection, role).await?)
     }
 
     async fn deny_login(&self, place: &Place, role: &str, grip: &Grip<'_>) -> Result<(), StepError> {
-        let mut connection = self.seize(&place.cluster, MAINTENANCE_DATABASE, grip).await?;
+        let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
         role::deny_login(&mut connection, role).await?;
         self.end_tickets(&mut connection, grip).await
     }
@@ -304,27 +267,22 @@ impl Steps {
     }
 
     async fn drop_schema(&self, place: &Place, grip: &Grip<'_>) -> Result<(), StepError> {
-        match self.seize_if_there(place, grip).await? {
+        match grip.seize_if_there(place).await? {
             Some(mut connection) => Ok(schema::remove(&mut connection, &place.schema).await?),
             None => Ok(()),
         }
     }
 
     async fn drop_database(&self, place: &Place, grip: &Grip<'_>) -> Result<(), StepError> {
-        let mut connection = self.seize(&place.cluster, MAINTENANCE_DATABASE, grip).await?;
+        let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
+        grip.hands.release(&place.cluster, &place.database);
         self.clusters.forget(&place.cluster, &place.database).await;
         Ok(database::remove(&mut connection, &place.database).await?)
     }
 
     async fn drop_role(&self, place: &Place, role: &str, grip: &Grip<'_>) -> Result<(), StepError> {
-        let mut connection = self.seize(&place.cluster, MAINTENANCE_DATABASE, grip).await?;
+        let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
         self.end_tickets(&mut connection, grip).await?;
         Ok(role::remove(&self.clusters, &place.cluster, &mut connection, role).await?)
     }
-}
-
-/// Whether the server is there but the database is not.
-pub(crate) fn is_absent(error: &ConnectError) -> bool {
-    matches!(error, ConnectError::Refused { source, .. }
-        if source.as_database_error().is_some_and(|error| error.code().as_deref() == Some("3D000")))
 }

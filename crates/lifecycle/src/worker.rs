@@ -3,10 +3,12 @@
 //! `LISTEN` wakes them at once, and polling finds what no notification tells: leases that ended, retries and waits that are
 //! over. Beside them runs the removal of expired tickets and idempotency keys.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use guardian_model::ClusterName;
 use guardian_provision::{MAINTENANCE_DATABASE, ticket};
 use guardian_store::{IssuedTicket, StoreError, Wakeups};
+use sqlx::PgConnection;
 use tokio::{
     sync::Semaphore,
     time::{Instant, sleep},
@@ -100,13 +102,23 @@ impl Lifecycle {
 
     /// Drops the roles of tickets that have expired and are not in use.
     async fn reap_tickets(&self) -> Result<(), StoreError> {
+        // `None` for a cluster that has just failed: its other tickets need not wait for it as well.
+        let mut connections: HashMap<ClusterName, Option<PgConnection>> = HashMap::new();
         for IssuedTicket { id, cluster, role, .. } in self.engine.store.expired_tickets().await? {
-            let reaped = async {
-                let mut connection = self.engine.steps.clusters.connect(&cluster, MAINTENANCE_DATABASE).await?;
-                ticket::reap(&mut connection, &role).await
+            if !connections.contains_key(&cluster) {
+                let connected = self.engine.steps.clusters.connect(&cluster, MAINTENANCE_DATABASE).await;
+                let connection =
+                    connected.inspect_err(|error| tracing::warn!(%error, "cannot drop expired tickets yet")).ok();
+                connections.insert(cluster.clone(), connection);
+            }
+            let connection = connections.get_mut(&cluster).and_then(Option::as_mut);
+            let reaped = match connection {
+                Some(connection) => ticket::reap(connection, &role).await,
+                None => Ok(false),
             };
-            let gone = reaped.await.unwrap_or_else(|error| {
-                tracing::warn!(ticket.id = %id, %error, "cannot drop an expired ticket; trying again");
+            let gone = reaped.unwrap_or_else(|error| {
+                tracing::warn!(ticket.id = %id, %error, "cannot drop an expired ticket yet");
+                connections.insert(cluster, None);
                 false
             });
             if gone {

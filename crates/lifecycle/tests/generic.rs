@@ -1,5 +1,6 @@
 //! Every operation in every isolation: each step twice, a failure at each step, each undo twice, and a worker that dies
 //! between an act and its record.
+#![allow(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 mod house;
 
@@ -247,7 +248,11 @@ async fn kill_at(house: &House, subject: &Subject, plan: Plan, at: &str) -> Oper
     };
     // A killed process does nothing more, and what its last statement was about to write is never written.
     doomed.shutdown_background();
-    run(&mut control, &format!("SELECT pg_terminate_backend({held}, 5000)")).await;
+    run(&mut control, &format!("SELECT pg_terminate_backend({held})")).await;
+    let is_gone = format!("SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {held})");
+    while !sqlx::query_scalar::<_, bool>(AssertSqlSafe(is_gone.clone())).fetch_one(&mut control).await.unwrap() {
+        sleep(Duration::from_millis(5)).await;
+    }
     run(&mut control, "DROP TRIGGER hold ON operation; DROP FUNCTION hold()").await;
     // The lease of the dead has to end before anybody may take over.
     run(&mut control, "UPDATE operation SET next_at = now() WHERE state IN ('running', 'undoing')").await;

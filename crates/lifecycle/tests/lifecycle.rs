@@ -1,4 +1,5 @@
 //! What a caller of the lifecycle sees: refusals, waits, grace, tiers, tickets.
+#![allow(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 mod house;
 
@@ -6,12 +7,12 @@ use std::time::Duration;
 
 use guardian_lifecycle::LifecycleError;
 use guardian_model::{
-    Isolation, OperationState, Permission, TenantState,
+    Isolation, OperationKind, OperationState, Permission, Place, Plan, Step, TenantState,
     access::{Actor, Permit},
 };
-use guardian_store::{BeginError, Idempotency, InterveneError};
+use guardian_store::{BeginError, Idempotency, InterveneError, OperationFilter};
 use guardian_testkit::Server;
-use house::{House, Workers, permit, request, tier};
+use house::{House, Subject, Workers, permit, request, tier};
 use sqlx::{AssertSqlSafe, Connection as _};
 use tokio::time::{Instant, sleep};
 
@@ -55,7 +56,7 @@ async fn refusals_say_what_to_do_and_begin_nothing() {
     let mut other = request(Isolation::Schema);
     other.key = Some("7".to_owned());
     assert!(refusal(other).await.contains("is not a UUID"));
-    assert!(house.store.operations(&Default::default(), None, None).await.unwrap().items.is_empty());
+    assert!(house.store.operations(&OperationFilter::default(), None, None).await.unwrap().items.is_empty());
 }
 
 #[tokio::test]
@@ -159,6 +160,64 @@ async fn a_cluster_that_is_down_is_waited_for_and_its_error_shows() {
     for operation in begun {
         assert_eq!(house.ended(operation).await.state, OperationState::Done);
     }
+}
+
+#[tokio::test]
+async fn an_undo_that_fails_waits_for_a_person() {
+    let house = House::hardened().await;
+    let workers = Workers::start(house.lifecycle("worker"));
+    let subject = house.subject(OperationKind::Create, Isolation::Schema).await;
+    let Step::Migrate { place } = house.poison() else { unreachable!() };
+    let place = Place { schema: "nowhere".to_owned(), ..place };
+    let mut plan = subject.plan();
+    plan.steps.insert(3, Step::EnsureSchema { place: Place { database: house.control.name.clone(), ..place } });
+    let operation = house.begin(&subject, plan).await;
+    assert_eq!(house.ended(operation).await.state, OperationState::Stuck);
+    let incidents = house.store.incidents(true, None, None).await.unwrap().items;
+    assert!(incidents.iter().any(|incident| incident.operation == Some(operation)), "{incidents:?}");
+    let busy = house.lifecycle("api").delete(&permit(), subject.id(), true).await.unwrap_err();
+    assert!(matches!(busy, LifecycleError::Begin(BeginError::Busy(_))), "{busy}");
+    workers.stop().await;
+    let _mended = Workers::start(house.mended());
+    house.lifecycle("person").retry(&permit(), operation).await.unwrap();
+    assert_eq!(house.ended(operation).await.state, OperationState::Undone);
+    let tenant = house.tenant(subject.id()).await;
+    assert_eq!(tenant.state, TenantState::Deleted);
+    assert_eq!(house.traces(&tenant).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_panic_in_a_step_harms_no_other_operation() {
+    let house = House::hardened().await;
+    let tenant = house.create(Isolation::Row).await;
+    let plan = Plan { steps: vec![Step::ForgetSecrets] };
+    let operation = house.begin(&Subject::Old(Box::new(tenant), OperationKind::Suspend), plan).await;
+    // Somebody has changed the control database by hand, so that an irreversible step is to be undone.
+    let sql =
+        "UPDATE guardian_store.operation SET state = 'undoing', undoing = true, steps_done = 1 WHERE state = 'running'";
+    sqlx::raw_sql(sql).execute(&mut house.control.connect().await).await.unwrap();
+    let _workers = Workers::start(house.lifecycle("worker"));
+    let ended = house.ended(operation).await;
+    assert_eq!(ended.state, OperationState::Stuck);
+    assert!(ended.error.unwrap().starts_with("a bug in Guardian"));
+    let subject = house.subject(OperationKind::Create, Isolation::Row).await;
+    let operation = house.begin(&subject, subject.plan()).await;
+    assert_eq!(house.ended(operation).await.state, OperationState::Done);
+}
+
+#[tokio::test]
+async fn a_step_that_kills_every_worker_is_left_to_a_person() {
+    let house = House::hardened().await;
+    let subject = house.subject(OperationKind::Create, Isolation::Row).await;
+    let operation = house.begin(&subject, subject.plan()).await;
+    let sql = "UPDATE guardian_store.operation SET attempts = 20";
+    sqlx::raw_sql(sql).execute(&mut house.control.connect().await).await.unwrap();
+    let _workers = Workers::start(house.lifecycle("worker"));
+    let ended = house.ended(operation).await;
+    assert_eq!(ended.state, OperationState::Stuck);
+    assert!(ended.error.unwrap().contains("begun 21 times"));
+    house.lifecycle("person").retry(&permit(), operation).await.unwrap();
+    assert_eq!(house.ended(operation).await.state, OperationState::Done);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ pub enum StatementEvent {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// Something is undecided; nothing was changed.
-    #[error("{} must be decided first, beginning with {}: {}", decisions(.count), .object, .problem)]
+    #[error("{} must be decided first, beginning with {}: {}", decisions(*.count), .object, .problem)]
     Refused {
         /// Refusals.
         count: usize,
@@ -74,8 +74,8 @@ pub enum ApplyError {
     Session(#[source] sqlx::Error),
 }
 
-fn decisions(count: &usize) -> String {
-    if *count == 1 { "1 thing".to_owned() } else { format!("{count} things") }
+fn decisions(count: usize) -> String {
+    if count == 1 { "1 thing".to_owned() } else { format!("{count} things") }
 }
 
 /// Applies a hardening. `progress` is told the statement's position among all statements.

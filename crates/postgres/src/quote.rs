@@ -33,12 +33,12 @@ pub fn bounded_name(name: &str) -> String {
         return name.to_owned();
     }
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
-    let digest: String = digest.as_ref().iter().take(DIGEST_LEN / 2).map(|byte| format!("{byte:02x}")).collect();
+    let digest = digest.as_ref().iter().take(DIGEST_LEN / 2).fold(0_u32, |value, byte| value << 8 | u32::from(*byte));
     let mut end = LEN_MAX - DIGEST_LEN - 1;
     while !name.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}_{digest}", &name[..end])
+    format!("{}_{digest:08x}", &name[..end])
 }
 
 #[cfg(test)]

@@ -59,10 +59,8 @@ pub async fn revoke(connection: &mut PgConnection, key: &TenantKey) -> Result<()
         .fetch_one(&mut *connection)
         .await
         .map_err(failed("look for sessions"))?;
-    let mut tables = vec![
-        "DELETE FROM guardian.ticket WHERE register = $1",
-        "DELETE FROM guardian.capability WHERE register = $1",
-    ];
+    let mut tables =
+        vec!["DELETE FROM guardian.ticket WHERE register = $1", "DELETE FROM guardian.capability WHERE register = $1"];
     if has_sessions {
         tables.push("DELETE FROM guardian.session WHERE register = $1");
     }

@@ -33,7 +33,8 @@ pub async fn ensure(connection: &mut PgConnection, database: &str) -> Result<(),
     Ok(())
 }
 
-/// Makes an application's own shared database where it is missing. Not closed here: the hardening does that.
+/// Makes an application's own shared database where it is missing, closed to PUBLIC: the hardening lets the application in.
+/// One that was there keeps whom it admits.
 pub async fn ensure_shared(connection: &mut PgConnection, database: &str) -> Result<(), ProvisionError> {
     let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_catalog.pg_database WHERE datname = $1")
         .bind(database)
@@ -41,7 +42,10 @@ pub async fn ensure_shared(connection: &mut PgConnection, database: &str) -> Res
         .await
         .map_err(failed("look for database", database))?;
     if found.is_none() {
-        execute(connection, "create database", database, format!("CREATE DATABASE {}", ident(database))).await?;
+        let name = ident(database);
+        execute(connection, "create database", database, format!("CREATE DATABASE {name}")).await?;
+        let sql = format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC");
+        execute(connection, "close to PUBLIC database", database, sql).await?;
     }
     Ok(())
 }

@@ -11,11 +11,17 @@ use crate::error::{ProvisionError, failed};
 /// Takes the lock of an object for the rest of this session. The same connection must then do the work, and be closed
 /// (not returned to a pool) afterwards. Waits as long as `lock_timeout` allows.
 pub async fn hold(connection: &mut PgConnection, object: &str) -> Result<(), ProvisionError> {
-    let locked = sqlx::query("SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))")
-        .bind(object)
-        .execute(connection)
-        .await;
-    match locked {
+    take(connection, "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))", object).await
+}
+
+/// Takes the same lock until the transaction ends.
+pub async fn hold_in_transaction(transaction: &mut PgConnection, object: &str) -> Result<(), ProvisionError> {
+    take(transaction, "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))", object)
+        .await
+}
+
+async fn take(connection: &mut PgConnection, sql: &'static str, object: &str) -> Result<(), ProvisionError> {
+    match sqlx::query(sql).bind(object).execute(connection).await {
         Ok(_) => Ok(()),
         Err(error) if error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03")) => {
             Err(ProvisionError::Busy { object: object.to_owned() })

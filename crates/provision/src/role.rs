@@ -55,7 +55,8 @@ pub async fn ensure(
         // Naming those powers, even to deny them, asks more of the administrator than it may have.
         Some(false) => format!("ALTER ROLE {name} NOLOGIN NOINHERIT PASSWORD {password}"),
     };
-    execute(connection, "create role", role, format!("{make}; {}", settings(&name, bounds))).await
+    let adopt = adopt(connection, &name).await?;
+    execute(connection, "create role", role, format!("{make}; {}{adopt}", settings(&name, bounds))).await
 }
 
 /// Holds an existing role to other bounds; its running sessions keep the old ones.
@@ -67,23 +68,21 @@ pub async fn bound(connection: &mut PgConnection, role: &str, bounds: Bounds<'_>
 pub(crate) fn settings(name: &str, bounds: Bounds<'_>) -> String {
     let Limits { server_connections_max, statement_ms_max, idle_in_transaction_ms_max, lock_wait_ms_max } = bounds.limits;
     let connections = i32::try_from(*server_connections_max).unwrap_or(i32::MAX);
-    let mut sql = format!("ALTER ROLE {name} CONNECTION LIMIT {connections}");
     // pg_temp last: else a temporary table would hide one of the application's.
     let search_path = format!("{}, pg_temp", ident(bounds.schema));
-    for (setting, value) in [
-        ("search_path", search_path),
-        ("statement_timeout", milliseconds(*statement_ms_max)),
-        ("idle_in_transaction_session_timeout", milliseconds(*idle_in_transaction_ms_max)),
-        ("lock_timeout", milliseconds(*lock_wait_ms_max)),
-    ] {
-        sql.push_str(&format!("; ALTER ROLE {name} SET {setting} = {value}"));
-    }
-    sql
+    [
+        format!("ALTER ROLE {name} CONNECTION LIMIT {connections}"),
+        format!("ALTER ROLE {name} SET search_path = {search_path}"),
+        format!("ALTER ROLE {name} SET statement_timeout = {}", milliseconds(*statement_ms_max)),
+        format!("ALTER ROLE {name} SET idle_in_transaction_session_timeout = {}", milliseconds(*idle_in_transaction_ms_max)),
+        format!("ALTER ROLE {name} SET lock_timeout = {}", milliseconds(*lock_wait_ms_max)),
+    ]
+    .join("; ")
 }
 
-fn milliseconds(value: u32) -> String {
-    // PostgreSQL keeps these in an int.
-    value.min(i32::MAX.unsigned_abs()).to_string()
+/// PostgreSQL keeps these in an int.
+fn milliseconds(value: u32) -> u32 {
+    value.min(i32::MAX.unsigned_abs())
 }
 
 /// Gives an existing role its password, as a verifier.
@@ -156,7 +155,6 @@ pub async fn remove(
     .fetch_all(&mut *connection)
     .await
     .map_err(failed("look for what depends on role", role))?;
-    become_member(connection, role).await?;
     for database in databases.iter().filter(|database| *database != MAINTENANCE_DATABASE) {
         let mut other = clusters.connect(cluster, database).await?;
         disown(&mut other, role).await?;
@@ -173,16 +171,14 @@ pub async fn disown(connection: &mut PgConnection, role: &str) -> Result<(), Pro
     execute(connection, "take everything from role", role, format!("DROP OWNED BY {} CASCADE", ident(role))).await
 }
 
-/// An administrator that is no superuser may take away what a role owns only as its member.
-async fn become_member(connection: &mut PgConnection, role: &str) -> Result<(), ProvisionError> {
+/// What to append to the making of a role, given as a quoted name: an administrator that is no superuser may end its
+/// sessions, and take away what it owns, only as its member.
+pub(crate) async fn adopt(connection: &mut PgConnection, name: &str) -> Result<String, ProvisionError> {
     let superuser: bool = sqlx::query_scalar("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user")
-        .fetch_one(&mut *connection)
+        .fetch_one(connection)
         .await
         .map_err(failed("look at the rights of", "the administrator"))?;
-    if superuser {
-        return Ok(());
-    }
-    execute(connection, "become a member of role", role, format!("GRANT {} TO CURRENT_USER", ident(role))).await
+    Ok(if superuser { String::new() } else { format!("; GRANT {name} TO CURRENT_USER") })
 }
 
 async fn exists(connection: &mut PgConnection, role: &str) -> Result<bool, ProvisionError> {

@@ -98,7 +98,7 @@ struct ForeignKey {
 }
 
 struct Tables {
-    tables: Vec<Table>,
+    all: Vec<Table>,
     foreign_keys: Vec<ForeignKey>,
     /// Materialised views with the tenant column, and whether they can be refreshed beside their readers.
     views: Vec<(String, bool)>,
@@ -123,13 +123,13 @@ impl Tables {
         .fetch_all(&mut *connection)
         .await
         .map_err(look)?;
-        let mut found = Self { tables: Vec::new(), foreign_keys: Vec::new(), views: Vec::new() };
+        let mut found = Self { all: Vec::new(), foreign_keys: Vec::new(), views: Vec::new() };
         for relation in relations {
             let name: String = relation.get("name");
             if relation.get("is_view") {
                 found.views.push((name, relation.get("has_key")));
             } else {
-                found.tables.push(Table { name, root: relation.get("root") });
+                found.all.push(Table { name, root: relation.get("root") });
             }
         }
         let keys = sqlx::query(
@@ -147,7 +147,7 @@ impl Tables {
         .fetch_all(connection)
         .await
         .map_err(look)?;
-        let roots: BTreeSet<i64> = found.tables.iter().map(|table| table.root).collect();
+        let roots: BTreeSet<i64> = found.all.iter().map(|table| table.root).collect();
         found.foreign_keys = keys
             .into_iter()
             .map(|key| ForeignKey {
@@ -172,7 +172,7 @@ struct Group {
 
 /// Children before parents. What is left when every remaining table has a child among them contains a cycle.
 fn order(tables: &Tables) -> Vec<Group> {
-    let mut left: BTreeSet<i64> = tables.tables.iter().map(|table| table.root).collect();
+    let mut left: BTreeSet<i64> = tables.all.iter().map(|table| table.root).collect();
     let mut groups = Vec::new();
     while !left.is_empty() {
         let has_child = |root: i64| {
@@ -199,7 +199,7 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     async fn group(&self, connection: &mut PgConnection, tables: &Tables, group: &Group) -> Result<u64, ProvisionError> {
-        let members: Vec<&Table> = tables.tables.iter().filter(|table| group.roots.contains(&table.root)).collect();
+        let members: Vec<&Table> = tables.all.iter().filter(|table| group.roots.contains(&table.root)).collect();
         let mut removed = 0;
         loop {
             let mut progress = 0;
@@ -270,7 +270,7 @@ impl Sweep<'_> {
 
     async fn remaining(&self, connection: &mut PgConnection, tables: &Tables) -> Result<Vec<String>, ProvisionError> {
         let mut remaining = Vec::new();
-        let names = tables.tables.iter().map(|table| &table.name).chain(tables.views.iter().map(|(name, _)| name));
+        let names = tables.all.iter().map(|table| &table.name).chain(tables.views.iter().map(|(name, _)| name));
         for name in names {
             if self.has_rows(connection, name).await? {
                 remaining.push(name.clone());
@@ -314,7 +314,8 @@ fn free_rows(tables: &Tables, group: &Group, table: &Table) -> String {
                  AND (c.tableoid, c.ctid) IS DISTINCT FROM (t.tableoid, t.ctid))"
             )
         })
-        .collect()
+        .collect::<Vec<_>>()
+        .concat()
 }
 
 #[cfg(test)]
@@ -323,7 +324,7 @@ mod tests {
 
     fn tables(roots: &[i64], keys: &[(i64, i64)]) -> Tables {
         Tables {
-            tables: roots.iter().map(|&root| Table { name: root.to_string(), root }).collect(),
+            all: roots.iter().map(|&root| Table { name: root.to_string(), root }).collect(),
             foreign_keys: keys
                 .iter()
                 .map(|&(child, parent)| ForeignKey {

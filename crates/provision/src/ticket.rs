@@ -33,7 +33,7 @@ pub struct Terms<'a> {
 pub async fn create(connection: &mut PgConnection, terms: &Terms<'_>) -> Result<Timestamp, ProvisionError> {
     let role = terms.ticket.to_string();
     let (until, until_us): (String, i64) = sqlx::query_as(
-        "SELECT until::text, (pg_catalog.extract('epoch', until) * 1000000)::bigint \
+        "SELECT until::text, (pg_catalog.date_part('epoch', until) * 1000000)::bigint \
          FROM (SELECT pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $1) AS until) AS clock",
     )
     .bind(terms.valid.as_secs_f64())
@@ -49,6 +49,7 @@ pub async fn create(connection: &mut PgConnection, terms: &Terms<'_>) -> Result<
         ident(terms.parent),
         role::settings(&name, terms.bounds),
     );
+    let sql = sql + role::adopt(connection, &name).await?.as_str();
     execute(connection, "create ticket", &role, sql).await?;
     Ok(Timestamp::from_microsecond(until_us).unwrap_or(Timestamp::MAX))
 }

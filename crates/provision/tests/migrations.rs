@@ -1,4 +1,5 @@
 //! The user's migrations on a real server: in order, once, in the right schema, all of a file or nothing.
+#![allow(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use guardian_provision::{
     Migrations,

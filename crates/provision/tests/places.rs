@@ -1,4 +1,5 @@
 //! Roles, schemas and databases on a real server: made twice, removed twice, and what they shut out.
+#![allow(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -174,7 +175,7 @@ async fn a_ticket_opens_one_session_for_a_while() {
     role::ensure(&mut admin, &parent, &scram::verifier("secret"), bounds()).await.unwrap();
     let id = TicketId::from_uuid(sqlx::types::Uuid::from_u128(u128::from(std::process::id())));
     let (verifier, other) = (scram::verifier("secret"), scram::verifier("other"));
-    let terms = Terms { ticket: id, parent: &parent, verifier: &verifier, valid: Duration::from_secs(60), bounds: bounds() };
+    let terms = Terms { ticket: id, parent: &parent, verifier: &verifier, valid: Duration::from_mins(1), bounds: bounds() };
     ticket::create(&mut admin, &terms).await.unwrap();
     let mut session = login(&server, "postgres", &id.to_string()).connect().await.unwrap();
     assert!(refusal(login(&server, "postgres", &id.to_string()).connect().await).contains("too many connections"));
@@ -189,6 +190,43 @@ async fn a_ticket_opens_one_session_for_a_while() {
     assert!(ticket::reap(&mut admin, &id.to_string()).await.unwrap());
     assert!(ticket::reap(&mut admin, &id.to_string()).await.unwrap(), "absence is success");
     role::remove(&clusters(&server), &cluster(), &mut admin, &parent).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_administrator_need_not_be_a_superuser() {
+    let server = Server::shared();
+    let mut superuser = server.connect(MAINTENANCE_DATABASE).await;
+    let (chief, name) = (unique("chief"), unique("place"));
+    run(&mut superuser, &format!("CREATE ROLE {chief} LOGIN CREATEROLE CREATEDB PASSWORD 'secret'")).await;
+    let options = login(&server, MAINTENANCE_DATABASE, &chief);
+    let clusters = Clusters::new(BTreeMap::from([(cluster(), options.clone())]));
+    let mut admin = options.connect().await.unwrap();
+    for _ in 0..2 {
+        role::ensure(&mut admin, &name, &scram::verifier("secret"), bounds()).await.unwrap();
+        database::ensure(&mut admin, &name).await.unwrap();
+        role::allow_login(&mut admin, &name).await.unwrap();
+    }
+    let mut inside = clusters.connect(&cluster(), &name).await.unwrap();
+    schema::ensure(&mut inside, "Own").await.unwrap();
+    run(&mut inside, &format!("GRANT CONNECT ON DATABASE {name} TO {name}; GRANT USAGE ON SCHEMA \"Own\" TO {name}")).await;
+    let id = TicketId::from_uuid(sqlx::types::Uuid::from_u128(u128::from(std::process::id()) << 64));
+    let verifier = scram::verifier("secret");
+    let terms = Terms { ticket: id, parent: &name, verifier: &verifier, valid: Duration::from_mins(1), bounds: bounds() };
+    ticket::create(&mut admin, &terms).await.unwrap();
+    let mut sessions = [
+        login(&server, &name, &name).connect().await.unwrap(),
+        login(&server, &name, &id.to_string()).connect().await.unwrap(),
+    ];
+    role::deny_login(&mut admin, &name).await.unwrap();
+    ticket::end(&mut admin, &id.to_string()).await.unwrap();
+    for session in &mut sessions {
+        assert!(session.ping().await.is_err());
+    }
+    role::remove(&clusters, &cluster(), &mut admin, &name).await.unwrap();
+    drop(inside);
+    database::remove(&mut admin, &name).await.unwrap();
+    drop(admin);
+    run(&mut superuser, &format!("DROP ROLE {chief}")).await;
 }
 
 #[tokio::test]

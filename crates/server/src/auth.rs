@@ -1,4 +1,5 @@
-//! Who calls, and whether they may: the guard in front of every endpoint, and the proof it hands to the handler.
+//! Who calls, and whether they may: the guard in front of every endpoint, and the proof that handlers take as an argument.
+//! The proof stands before the body in a handler's arguments, so that nobody's body is read who may not send it.
 //!
 //! A tenant's administrator gets one and the same answer for another tenant and for one that does not exist.
 
@@ -20,13 +21,14 @@ use crate::{
     AppState,
     api::shown,
     endpoint::Endpoint,
+    extract::PathName,
     listen::Peer,
     problem::{ApiError, ApiResult, Kind},
 };
 
 /// A request's actor, with what the endpoint asks for.
 #[derive(Clone)]
-pub(crate) struct Caller {
+struct Caller {
     actor: Actor,
     permission: Permission,
     action: String,
@@ -80,7 +82,7 @@ async fn authenticate(state: &AppState, headers: &HeaderMap) -> ApiResult<Result
 
 impl Caller {
     /// The proof for an endpoint about the platform as a whole.
-    pub(crate) async fn platform(&self) -> ApiResult<Permit> {
+    async fn platform(&self) -> ApiResult<Permit> {
         match self.actor.permit(self.permission, None) {
             Ok(permit) => Ok(permit),
             Err(refused) => Err(self.forbid(None, &refused).await),
@@ -88,7 +90,7 @@ impl Caller {
     }
 
     /// The tenant of this slug or id, with the proof for it.
-    pub(crate) async fn tenant(&self, reference: &str) -> ApiResult<(Tenant, Permit)> {
+    async fn tenant(&self, reference: &str) -> ApiResult<(Tenant, Permit)> {
         let tenant = match reference.parse() {
             Ok(reference) => self.state.store.tenant(&reference).await?,
             Err(_) => None,
@@ -103,7 +105,7 @@ impl Caller {
     }
 
     /// The operation of this id, with the proof for its tenant.
-    pub(crate) async fn operation(&self, reference: &str) -> ApiResult<(Operation, Permit)> {
+    async fn operation(&self, reference: &str) -> ApiResult<(Operation, Permit)> {
         let operation = match reference.parse::<OperationId>() {
             Ok(id) => self.state.store.operation(id).await?,
             Err(_) => None,
@@ -153,11 +155,51 @@ impl Caller {
     }
 }
 
+/// Authorised on the platform as a whole.
+pub(crate) struct OnPlatform(pub(crate) Permit);
+
+/// Authorised on the tenant that the path names.
+pub(crate) struct OnTenant(pub(crate) Tenant, pub(crate) Permit);
+
+/// Authorised on the tenant of the operation that the path names.
+pub(crate) struct OnOperation(pub(crate) Operation, pub(crate) Permit);
+
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> ApiResult<Self> {
         let caller = parts.extensions.get::<Self>().cloned();
         caller.ok_or_else(|| ApiError::internal("an endpoint without the guard in front of it"))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OnPlatform {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        caller.platform().await.map(Self)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OnTenant {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let PathName(name) = PathName::from_request_parts(parts, state).await?;
+        let (tenant, permit) = caller.tenant(&name).await?;
+        Ok(Self(tenant, permit))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for OnOperation {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
+        let caller = Caller::from_request_parts(parts, state).await?;
+        let PathName(name) = PathName::from_request_parts(parts, state).await?;
+        let (operation, permit) = caller.operation(&name).await?;
+        Ok(Self(operation, permit))
     }
 }

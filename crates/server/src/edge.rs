@@ -23,7 +23,11 @@ use crate::problem::{ApiError, Kind};
 /// Requests served at once; one more is refused, because a queue in front of a slow database only grows.
 pub(crate) const REQUESTS_MAX: usize = 256;
 /// How long a request may take. What takes longer (a run, an operation) goes on by itself and is asked about.
-pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request may take that looks at everything there is.
+pub(crate) const LONG_REQUEST_TIMEOUT: Duration = Duration::from_mins(5);
+/// Such requests: they go through whole tables, all places, or the whole log.
+const LONG_ROUTES: [&str; 3] = ["/v1/hardening", "/v1/migrations", "/v1/audit-log/verify"];
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_LEN_MAX: usize = 64;
@@ -79,14 +83,12 @@ pub(crate) async fn bound(State(slots): State<Arc<Semaphore>>, request: Request,
         let detail = format!("{REQUESTS_MAX} requests are being served, the most at once; try again in a second");
         return ApiError::new(Kind::Overloaded, detail).into_response();
     };
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let detail = format!(
-                "it was given up after {} s; what it began may still happen, so look before asking again",
-                REQUEST_TIMEOUT.as_secs()
-            );
-            ApiError::new(Kind::Timeout, detail).into_response()
-        }
-    }
+    let is_long = LONG_ROUTES.contains(&request.uri().path());
+    let limit = if is_long { LONG_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
+    let answered = tokio::time::timeout(limit, next.run(request)).await;
+    answered.unwrap_or_else(|_| {
+        let seconds = limit.as_secs();
+        let detail = format!("given up after {seconds} s; what it began may still happen, so look before asking again");
+        ApiError::new(Kind::Timeout, detail).into_response()
+    })
 }

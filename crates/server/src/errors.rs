@@ -2,14 +2,14 @@
 
 use guardian_lifecycle::LifecycleError;
 use guardian_store::{BeginError, InterveneError, ListError, RunError, SetTierError, StoreError, TierError, TokenError};
-use sqlx::Error as Driver;
+use sqlx::{Error as Driver, error::DatabaseError};
 
 use crate::problem::{ApiError, Kind};
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let StoreError::Database { source, .. } = &error else { return Self::internal(error) };
-        let code = source.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned();
+        let code = source.as_database_error().and_then(DatabaseError::code).unwrap_or_default().into_owned();
         match source {
             _ if code == "53100" => Self::unavailable("the disk of the control database is full; make room on it", error),
             Driver::Io(_) | Driver::Tls(_) | Driver::PoolTimedOut | Driver::PoolClosed => silent(error),
@@ -58,7 +58,7 @@ impl From<TokenError> for ApiError {
     fn from(error: TokenError) -> Self {
         match error {
             TokenError::NotFound(_) => Self::not_found(error.to_string()),
-            TokenError::Tenant | TokenError::NoTenant(_) => Self::invalid(error.to_string()),
+            TokenError::Name | TokenError::Tenant | TokenError::NoTenant(_) => Self::invalid(error.to_string()),
             TokenError::Full => Self::new(Kind::WrongState, error.to_string()),
             TokenError::Store(error) => error.into(),
         }

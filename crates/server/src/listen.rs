@@ -20,10 +20,13 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
+use crate::edge::LONG_REQUEST_TIMEOUT;
+
 /// Connections at once; the next one waits in the kernel's bounded backlog.
 const CONNECTIONS_MAX: usize = 1024;
-/// A connection that has sent nothing for so long is closed. Longer than any request may take.
-const SILENCE_MAX: Duration = Duration::from_mins(2);
+/// A connection that has sent nothing for so long is closed; longer than any request may take, because its sender is silent
+/// meanwhile.
+const SILENCE_MAX: Duration = LONG_REQUEST_TIMEOUT.saturating_add(Duration::from_mins(1));
 
 /// A TCP listener that accepts only when one of its connections is free.
 pub(crate) struct Bounded {
@@ -114,5 +117,42 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 impl Connected<IncomingStream<'_, Bounded>> for Peer {
     fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         Self(*stream.remote_addr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn bounded(connections: usize, silence_max: Duration) -> Bounded {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Bounded { listener, slots: Arc::new(Semaphore::new(connections)), silence_max }
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_connection_and_talk_does_not() {
+        let mut listener = bounded(1, Duration::from_millis(200)).await;
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut connection, _) = listener.accept().await;
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            client.write_all(b"x").await.unwrap();
+            connection.read_u8().await.unwrap();
+        }
+        assert_eq!(connection.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test]
+    async fn one_connection_more_waits_for_a_place() {
+        let mut listener = bounded(1, Duration::from_mins(1)).await;
+        let address = listener.local_addr().unwrap();
+        let _clients = (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
+        let (first, _) = listener.accept().await;
+        let second = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
+        assert!(second.is_err(), "the bound does not hold");
+        drop(first);
+        listener.accept().await;
     }
 }

@@ -1,5 +1,7 @@
 //! How the API behaves beyond who may do what: problems, bodies, idempotency, pages.
 
+#![allow(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
 mod common;
 
 use std::collections::HashSet;
@@ -10,6 +12,7 @@ use axum::{
 };
 use common::{Answer, World, slug};
 use guardian_model::Role;
+use guardian_testkit::Server;
 use serde_json::{Value, json};
 
 const GET: Method = Method::GET;
@@ -135,6 +138,46 @@ async fn credentials_in_any_other_shape_are_none() {
         let answer = ask(values.clone()).await;
         assert_eq!((answer.status.as_u16(), kind(&answer)), (401, "unauthenticated"), "{values:?}");
         assert_eq!(answer.headers[header::WWW_AUTHENTICATE], r#"Bearer realm="guardian""#);
+    }
+}
+
+#[tokio::test]
+async fn nobody_learns_the_shape_of_a_request_that_they_may_not_make() {
+    let world = World::hardened().await;
+    let subject = world.tenant("own").await.tenant;
+    let (own, _) = world.token(Role::TenantAdmin, Some(subject.id)).await;
+    let (other, _) = world.token(Role::TenantAdmin, Some(world.tenant("other").await.tenant.id)).await;
+    let (auditor, _) = world.token(Role::Auditor, None).await;
+    let tier = format!("/v1/tenants/{}/set-tier", subject.slug);
+    let delete = format!("/v1/tenants/{}", subject.slug);
+    for (method, uri, token, status) in [
+        ("POST", &*tier, &*own, 403),
+        ("POST", &*tier, &*other, 404),
+        ("DELETE", &*delete, &*other, 404),
+        ("POST", "/v1/tenants", &*auditor, 403),
+        ("POST", "/v1/tokens", "wrong", 401),
+    ] {
+        let answer = world.send(raw(method, uri, token, "text/plain", "x".repeat(100_000))).await;
+        assert_eq!(answer.status.as_u16(), status, "{method} {uri}: {}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn a_control_database_that_is_gone_is_said_to_be() {
+    let server = Server::own();
+    let world = World::alone(&server).await;
+    let (token, _) = world.token(Role::PlatformAdmin, None).await;
+    assert_eq!(world.call(&GET, "/readyz", None, None).await.status, StatusCode::OK);
+    server.kill();
+    let (alive, ready, tiers) = tokio::join!(
+        world.call(&GET, "/healthz", None, None),
+        world.call(&GET, "/readyz", None, None),
+        world.call(&GET, "/v1/tiers", Some(&token), None),
+    );
+    assert_eq!(alive.status, StatusCode::OK);
+    for answer in [ready, tiers] {
+        assert_eq!((answer.status.as_u16(), kind(&answer)), (503, "unavailable"), "{}", answer.text);
+        assert!(detail(&answer).starts_with("the control database does not answer"), "{}", answer.text);
     }
 }
 

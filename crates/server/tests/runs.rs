@@ -1,5 +1,7 @@
 //! Hardening and migrations as runs: from nothing to hardened, side by side, and with a place that fails.
 
+#![allow(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
 mod common;
 
 use std::path::PathBuf;

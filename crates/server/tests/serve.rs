@@ -1,5 +1,7 @@
 //! The server on a socket, through the typed client: every method of the client against the endpoint it is for.
 
+#![allow(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
 mod common;
 
 use std::time::Duration;
@@ -7,11 +9,12 @@ use std::time::Duration;
 use common::{World, slug};
 use guardian_client::{Client, ClientError, every};
 use guardian_model::{
-    OperationState, Role, TenantState, TierName,
+    KeyType, OperationState, Role, TenantKey, TenantState, TierName,
     api::{CreateTenant, CreateToken, DeleteTenant, PutTier, SetTier, StartMigration},
     query::{AuditQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
 };
 use guardian_server::AppState;
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{io::AsyncReadExt as _, net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +61,7 @@ async fn the_client_speaks_to_every_endpoint() -> Result<(), ClientError> {
     assert_eq!(client.set_tier(name, &SetTier { tier: pro.clone() }).await?.tier, pro);
     let connection = client.connection(name).await?;
     assert_eq!(connection.capability.map(|secret| secret.len()), Some(64));
+    assert_eq!(connection.password.len(), 48);
     let grant = client.issue_ticket(name).await?;
     assert!(grant.user.starts_with("tkt_") && grant.ticket.is_some());
     let delete = DeleteTenant { confirm: name.to_owned(), now: false };
@@ -98,13 +102,47 @@ async fn the_client_speaks_to_every_endpoint() -> Result<(), ClientError> {
     assert!(client.plan_hardening().await?.statements.is_empty());
     let run = client.start_hardening().await?;
     served.world.wait_for(run.id).await;
-    assert!(client.plan_migrations().await?.places[0].pending.is_empty());
+    assert_eq!(client.plan_migrations().await?.places.len(), 1);
     let run = client.start_migrations(&StartMigration::default()).await?;
     served.world.wait_for(run.id).await;
     assert_eq!(client.run(run.id).await?.items.len(), 1);
     assert_eq!(client.runs(&RunQuery { limit: Some(1), ..RunQuery::default() }).await?.items[0].id, run.id);
     assert_eq!(client.status().await?.incidents_open, 1);
     Ok(())
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn what_is_handed_out_opens_the_tenant() {
+    let served = Served::new().await;
+    let client = served.client(Role::Operator).await;
+    let tenant = served.world.tenant("acme").await.tenant;
+    let register = TenantKey::parse(KeyType::Uuid, &tenant.key).unwrap().to_register();
+    let connect = async |host: &str, port: u16, user: &str, password: &str, database: &str| {
+        let options = PgConnectOptions::new().host(host).port(port).username(user).password(password).database(database);
+        PgConnection::connect_with(&options).await
+    };
+
+    let own = client.connection(tenant.slug.as_str()).await.unwrap();
+    let mut session = connect(&own.host, own.port, &own.user, &own.password, &own.database).await.unwrap();
+    let capability = bytes(&own.capability.unwrap());
+    let entered: Option<String> =
+        sqlx::query_scalar("SELECT guardian.enter($1)").bind(capability).fetch_one(&mut session).await.unwrap();
+    assert_eq!(entered.as_ref(), Some(&register));
+    let wrong = connect(&own.host, own.port, &own.user, "wrong", &own.database).await;
+    assert!(wrong.is_err(), "any password opens the application's role");
+
+    let once = client.issue_ticket(tenant.slug.as_str()).await.unwrap();
+    let mut session = connect(&once.host, once.port, &once.user, &once.password, &once.database).await.unwrap();
+    let ticket = bytes(&once.ticket.unwrap());
+    for expected in [Some(register), None] {
+        let entered: Option<String> =
+            sqlx::query_scalar("SELECT guardian.redeem($1)").bind(&ticket).fetch_one(&mut session).await.unwrap();
+        assert_eq!(entered, expected);
+    }
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     Store,
     error::{Doing, ListError, StoreError},
-    page,
+    page::{self, without_nul},
     tenant::row_limit,
     timestamp::Stamp,
 };
@@ -175,23 +175,22 @@ impl Store {
         };
         // By tenant there is an index; the other filters go through the entries one by one.
         let oldest = if filter.tenant.is_some() { 0 } else { newest.saturating_sub(SCAN_MAX).max(0) };
-        let mut sql = "SELECT seq, at, actor, action, tenant, outcome, detail FROM audit_entry
-             WHERE seq < $1 AND seq >= $2 AND ($3::text IS NULL OR actor = $3)
-               AND ($4::text IS NULL OR action = $4 OR (right($4, 1) = '.' AND starts_with(action, $4)))"
-            .to_owned();
-        if let Some(outcome) = filter.outcome {
-            sql += &format!(" AND outcome = '{}'", outcome.as_str());
-        }
-        if filter.tenant.is_some() {
-            sql += " AND tenant = $6";
-        }
-        sql += " ORDER BY seq DESC LIMIT $5";
+        let mut conditions = vec![
+            "seq < $1 AND seq >= $2 AND ($3::text IS NULL OR actor = $3)".to_owned(),
+            "($4::text IS NULL OR action = $4 OR (right($4, 1) = '.' AND starts_with(action, $4)))".to_owned(),
+        ];
+        conditions.extend(filter.outcome.map(|outcome| format!("outcome = '{}'", outcome.as_str())));
+        conditions.extend(filter.tenant.map(|_| "tenant = $6".to_owned()));
+        let sql = format!(
+            "SELECT seq, at, actor, action, tenant, outcome, detail FROM audit_entry WHERE {} ORDER BY seq DESC LIMIT $5",
+            conditions.join(" AND ")
+        );
         let query = sqlx::query_as(AssertSqlSafe(sql))
             .persistent(false)
             .bind(newest)
             .bind(oldest)
-            .bind(filter.actor.as_deref())
-            .bind(filter.action.as_deref())
+            .bind(filter.actor.as_deref().map(without_nul))
+            .bind(filter.action.as_deref().map(without_nul))
             .bind(row_limit(limit));
         let query = if let Some(tenant) = filter.tenant { query.bind(tenant.uuid()) } else { query };
         let rows: Vec<EntryRow> = query.fetch_all(&self.pool).await.doing(DOING)?;

@@ -91,8 +91,8 @@ pub enum BeginError {
         /// The states that would do.
         expected: Vec<TenantState>,
     },
-    /// The key of an idempotent request is too long, or empty.
-    #[error("an idempotency key has 1 to 255 characters")]
+    /// The key of an idempotent request is too long, empty, or not to be printed.
+    #[error("an idempotency key has 1 to 255 bytes, none of them a control character")]
     IdempotencyKey,
     /// The key came before with another request.
     #[error("the idempotency key was used for another request; use a new key")]
@@ -135,9 +135,40 @@ impl Store {
         idempotency: Option<&Idempotency>,
         lease: &Lease,
     ) -> Result<Begun, BeginError> {
+        self.create(permit, new, secrets, plan, idempotency, lease, true).await
+    }
+
+    /// The same without waiting for the disk, for a creation whose every step writes to the control database's own server
+    /// (see [`Store::system_identifier`]): that server's log keeps the order, so what a later step leaves there after a
+    /// crash is never without the operation that accounts for it. [`Store::finish`] waits for the disk.
+    pub async fn begin_create_unflushed(
+        &self,
+        permit: &Permit,
+        new: NewTenant,
+        secrets: Secrets,
+        plan: Plan,
+        idempotency: Option<&Idempotency>,
+        lease: &Lease,
+    ) -> Result<Begun, BeginError> {
+        self.create(permit, new, secrets, plan, idempotency, lease, false).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one place for the two public forms")]
+    async fn create(
+        &self,
+        permit: &Permit,
+        new: NewTenant,
+        secrets: Secrets,
+        plan: Plan,
+        idempotency: Option<&Idempotency>,
+        lease: &Lease,
+        flush: bool,
+    ) -> Result<Begun, BeginError> {
         const DOING: &str = "begin the creation of a tenant";
         covers(permit, Permission::TenantWrite, Some(new.id))?;
-        if idempotency.is_some_and(|given| given.key.is_empty() || given.key.len() > 255) {
+        if let Some(Idempotency { key, .. }) = idempotency
+            && (key.is_empty() || key.len() > 255 || key.contains(char::is_control))
+        {
             return Err(BeginError::IdempotencyKey);
         }
         let sealed = self.seal_secrets(new.id, &secrets)?;
@@ -168,6 +199,7 @@ impl Store {
             .bind(idempotency.map(|given| given.key.as_str()))
             .bind(idempotency.map(|given| given.request_hash.as_slice()))
             .bind(&detail)
+            .bind(!flush)
             .fetch_one(&self.pool)
             .await;
         let created_at = match created {

@@ -9,6 +9,7 @@ mod audit;
 mod begin;
 mod claim;
 mod error;
+mod finish;
 mod incident;
 mod intervene;
 mod open;

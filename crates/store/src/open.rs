@@ -66,6 +66,10 @@ impl Store {
         check_key(&mut connection, &vault).await?;
         connection.close().await.doing("close a connection")?;
         let bounded = options.options([("statement_timeout", STATEMENT_TIMEOUT), ("lock_timeout", STATEMENT_TIMEOUT)]);
+        // A plan made while a table was one page long would read it whole for as long as it is cached, and the table may
+        // have grown to a hundred thousand rows by then. Every condition used here has an index. The cost that
+        // PostgreSQL puts on the scans that remain would start the JIT compiler.
+        let bounded = bounded.options([("enable_seqscan", "off"), ("jit", "off")]);
         Ok(Self { pool: pool(bounded), vault })
     }
 

@@ -135,17 +135,14 @@ impl Store {
     ) -> Result<Page<Operation>, ListError> {
         let limit = page::limit(limit)?;
         let before: Option<Uuid> = page::position(b'o', cursor)?;
-        let mut sql = format!("SELECT {COLUMNS} FROM operation o JOIN tenant t ON t.id = o.tenant WHERE o.id < $1");
-        if let Some(state) = filter.state {
-            sql += &format!(" AND o.state = '{}'", state.as_str());
-        }
-        if let Some(kind) = filter.kind {
-            sql += &format!(" AND o.kind = '{}'", kind.as_str());
-        }
-        if filter.tenant.is_some() {
-            sql += " AND o.tenant = $3";
-        }
-        sql += " ORDER BY o.id DESC LIMIT $2";
+        let mut conditions = vec!["o.id < $1".to_owned()];
+        conditions.extend(filter.state.map(|state| format!("o.state = '{}'", state.as_str())));
+        conditions.extend(filter.kind.map(|kind| format!("o.kind = '{}'", kind.as_str())));
+        conditions.extend(filter.tenant.map(|_| "o.tenant = $3".to_owned()));
+        let sql = format!(
+            "SELECT {COLUMNS} FROM operation o JOIN tenant t ON t.id = o.tenant WHERE {} ORDER BY o.id DESC LIMIT $2",
+            conditions.join(" AND ")
+        );
         let query =
             sqlx::query_as(AssertSqlSafe(sql)).persistent(false).bind(before.unwrap_or(Uuid::max())).bind(row_limit(limit));
         let query = if let Some(tenant) = filter.tenant { query.bind(tenant.uuid()) } else { query };

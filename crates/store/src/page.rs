@@ -21,6 +21,11 @@ pub(crate) fn limit(asked: Option<u32>) -> Result<usize, ListError> {
     }
 }
 
+/// PostgreSQL's text has no NUL; what is put in its place is in no row.
+pub(crate) fn without_nul(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// A position in a list, by what the list is ordered by.
 pub(crate) trait Position: Sized {
     fn to_bytes(&self) -> Vec<u8>;

@@ -162,8 +162,10 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .doing(DOING)?;
-        // A long log takes its time.
-        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *transaction).await.doing(DOING)?;
+        // A long log takes its time, and here it is read whole.
+        for setting in ["SET LOCAL statement_timeout = 0", "SET LOCAL enable_seqscan = on"] {
+            sqlx::query(setting).execute(&mut *transaction).await.doing(DOING)?;
+        }
         let mut chain = Chain::new(expect_head);
         loop {
             let seals: Vec<SealRow> = sqlx::query_as(

@@ -123,9 +123,11 @@ impl fmt::Debug for Secrets {
 }
 
 /// [`Secrets`] as they are stored.
-#[derive(Default)]
+#[derive(Default, sqlx::FromRow)]
 pub(crate) struct Sealed {
+    #[sqlx(rename = "sealed_capability")]
     pub(crate) capability: Option<Vec<u8>>,
+    #[sqlx(rename = "sealed_password")]
     pub(crate) password: Option<Vec<u8>>,
 }
 
@@ -174,25 +176,23 @@ impl Store {
         limit: Option<u32>,
     ) -> Result<Page<Tenant>, ListError> {
         let limit = page::limit(limit)?;
-        // The words of closed sets stand in the text, so that the planner knows how rare they are.
-        let mut sql = format!("SELECT {COLUMNS} FROM tenant t WHERE ");
-        sql += &match filter.state {
+        // The words of closed sets stand in the text, so that the planner knows how rare they are. So may a tier's name,
+        // which has no quote in it.
+        let mut conditions = vec![match filter.state {
             Some(state) => format!("t.state = '{state}'"),
             None => "t.state <> 'deleted'".to_owned(),
-        };
-        if let Some(isolation) = filter.isolation {
-            sql += &format!(" AND t.isolation = '{isolation}'");
-        }
-        if let Some(tier) = &filter.tier {
-            // A tier's name has no quote in it.
-            sql += &format!(" AND t.tier = '{tier}'");
-        }
+        }];
+        conditions.extend(filter.isolation.map(|isolation| format!("t.isolation = '{isolation}'")));
+        conditions.extend(filter.tier.as_ref().map(|tier| format!("t.tier = '{tier}'")));
+        let select = format!("SELECT {COLUMNS} FROM tenant t WHERE {}", conditions.join(" AND "));
         let rows: Vec<TenantRow> = if let Some(prefix) = &filter.slug_prefix {
             let after: Option<(String, Uuid)> = page::position(b's', cursor)?;
             let (slug, id) = after.unwrap_or_default();
-            let prefix = prefix.replace('\0', "");
-            sql += " AND t.slug ~>=~ $1 AND t.slug ~<~ $2 AND (t.slug <> $3 OR t.id > $4)
-                     ORDER BY t.slug USING ~<~, t.id LIMIT $5";
+            let prefix = page::without_nul(prefix);
+            let sql = format!(
+                "{select} AND t.slug ~>=~ $1 AND t.slug ~<~ $2 AND (t.slug <> $3 OR t.id > $4)
+                     ORDER BY t.slug USING ~<~, t.id LIMIT $5"
+            );
             sqlx::query_as(AssertSqlSafe(sql))
                 .persistent(false)
                 // The last slug has the prefix, so it is the higher of the two.
@@ -206,7 +206,7 @@ impl Store {
                 .await
         } else {
             let after: Option<Uuid> = page::position(b't', cursor)?;
-            sql += " AND t.id > $1 ORDER BY t.id LIMIT $2";
+            let sql = format!("{select} AND t.id > $1 ORDER BY t.id LIMIT $2");
             sqlx::query_as(AssertSqlSafe(sql))
                 .persistent(false)
                 .bind(after.unwrap_or_default())
@@ -267,14 +267,12 @@ impl Store {
 
     /// A tenant's secrets, for the work of an operation on it. Empty for one that is deleted or does not exist.
     pub async fn secrets(&self, tenant: TenantId) -> Result<Secrets, StoreError> {
-        let row: Option<(Option<Vec<u8>>, Option<Vec<u8>>)> =
-            sqlx::query_as("SELECT sealed_capability, sealed_password FROM tenant WHERE id = $1")
-                .bind(tenant.uuid())
-                .fetch_optional(&self.pool)
-                .await
-                .doing("read a tenant's secrets")?;
-        let (capability, password) = row.unwrap_or_default();
-        self.unseal(tenant, &Sealed { capability, password })
+        let sealed: Option<Sealed> = sqlx::query_as("SELECT sealed_capability, sealed_password FROM tenant WHERE id = $1")
+            .bind(tenant.uuid())
+            .fetch_optional(&self.pool)
+            .await
+            .doing("read a tenant's secrets")?;
+        self.unseal(tenant, &sealed.unwrap_or_default())
     }
 
     /// A tenant's secrets for somebody outside: the reading is in the audit log before the secret leaves the store.

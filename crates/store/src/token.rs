@@ -24,6 +24,8 @@ const PREFIX: &str = "grd_";
 const DIGITS: usize = 64;
 /// Names the token that `guardian up` makes for the person who started it.
 const BOOTSTRAP: &str = "bootstrap";
+/// The longest name, in characters.
+const NAME_LEN_MAX: usize = 100;
 /// How many tokens that are in force there may be.
 pub const TOKENS_MAX: i64 = 10_000;
 
@@ -55,6 +57,9 @@ impl TryFrom<TokenRow> for Token {
 /// Why a token was not made or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
+    /// The name is empty, too long, or has a control character.
+    #[error("a token's name has 1 to {NAME_LEN_MAX} characters, none of them a control character")]
+    Name,
     /// A tenant admin needs a tenant, the other roles must not have one.
     #[error("a token of the role tenant_admin names its tenant, one of another role names none")]
     Tenant,
@@ -130,6 +135,9 @@ impl Store {
     ) -> Result<NewToken, TokenError> {
         const DOING: &str = "make a token";
         covers(permit, Permission::TokenWrite, None)?;
+        if name.is_empty() || name.chars().count() > NAME_LEN_MAX || name.contains(char::is_control) {
+            return Err(TokenError::Name);
+        }
         if (role == Role::TenantAdmin) != tenant.is_some() {
             return Err(TokenError::Tenant);
         }

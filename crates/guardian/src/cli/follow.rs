@@ -74,7 +74,8 @@ pub(crate) async fn operation(client: &Client, output: Output, first: Operation)
     let progress = Progress::start(output, u64::try_from(first.steps.len()).ok());
     let mut watch = Watch::start();
     let mut operation = first;
-    let mut shown = 0;
+    // On the way back, what was done before is no news.
+    let mut shown = if operation.state == OperationState::Undoing { operation.steps_done } else { 0 };
     loop {
         show_steps(&progress, &operation, &mut shown)?;
         if !operation.state.is_live() || operation.state == OperationState::Stuck || awaits_grace(&operation) {

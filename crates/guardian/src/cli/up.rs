@@ -21,7 +21,7 @@ Examples:
   guardian up
   guardian up --config deploy/guardian.toml --log-format json")]
 pub(crate) struct Up {
-    /// The form of the log on standard error; $GUARDIAN_LOG filters it
+    /// The form of the log on standard error; `GUARDIAN_LOG` filters it
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }

@@ -176,6 +176,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     } else if let Some(ClientError::Unreachable { server, .. }) = error.downcast_ref() {
         let advice = "start it with `guardian up`, or name another with --server";
         (format!("cannot reach Guardian at {server}: {}", error.root_cause()), Some(advice), 1)
+    } else if error.downcast_ref().and_then(ClientError::status) == Some(401) {
+        let advice = "give a token that is not revoked, with --token-file or in the environment variable GUARDIAN_TOKEN";
+        ("the control plane does not know the token".to_owned(), Some(advice), 1)
     } else {
         (chain(error), None, 1)
     };

@@ -15,7 +15,7 @@ mod tests {
 
     fn placement(isolation: Isolation) -> Placement {
         let shared = Place { cluster: "main".parse().unwrap(), database: "helpdesk".into(), schema: "public".into() };
-        let id = TenantId::from_uuid(Default::default());
+        let id = TenantId::from_uuid(uuid::Uuid::nil());
         Placement::derive(isolation, id, "helpdesk", &shared, &"other".parse().unwrap())
     }
 

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, types::Json};
 
-use super::{Facts, FunctionFacts, Oid, RelationFacts, counts, keys, objects, relations, server};
+use super::{Facts, FunctionFacts, RelationFacts, counts, keys, objects, relations, server};
 use crate::harden::Declaration;
 
 /// Why the facts could not be collected.
@@ -19,7 +19,9 @@ pub enum CollectError {
         source: sqlx::Error,
     },
     /// The schema is not there.
-    #[error("the schema `{schema}` does not exist in the database `{database}`; run `guardian migrate` first, or correct `application.schema`")]
+    #[error(
+        "the schema `{schema}` does not exist in the database `{database}`; run `guardian migrate` first, or correct `application.schema`"
+    )]
     NoSchema {
         /// The schema.
         schema: String,
@@ -147,11 +149,6 @@ pub async fn collect_place(
 }
 
 impl Facts {
-    /// A relation by its OID.
-    pub fn relation(&self, oid: Oid) -> Option<&RelationFacts> {
-        self.relations.iter().find(|relation| relation.oid == oid)
-    }
-
     /// A role by its name.
     pub fn role(&self, name: &str) -> Option<&super::RoleFacts> {
         self.roles.iter().find(|role| role.name == name)

@@ -33,7 +33,7 @@ FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
   LEFT JOIN pg_constraint AS k ON k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')
 WHERE i.indrelid = ANY ($1::oid[]) AND t.relkind IN ('r', 'p') AND (i.indisunique OR i.indisexclusion)
   AND NOT c.relispartition
-ORDER BY n.nspname, t.relname, 4";
+ORDER BY n.nspname, t.relname, 3";
 
 pub(super) async fn keys(
     connection: &mut PgConnection,

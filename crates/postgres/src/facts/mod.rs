@@ -276,6 +276,7 @@ pub struct KeyFacts {
 
 /// A foreign key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns of pg_constraint")]
 pub struct ForeignKeyFacts {
     /// The constraint's name.
     pub name: String,

@@ -41,10 +41,7 @@ SELECT * FROM (
 WHERE f.schema IN ($2, 'guardian') OR f.grants::text <> '[]'
 ORDER BY f.schema, f.name, f.arguments";
 
-pub(super) async fn functions(
-    connection: &mut PgConnection,
-    scope: &Scope<'_>,
-) -> Result<Vec<FunctionFacts>, CollectError> {
+pub(super) async fn functions(connection: &mut PgConnection, scope: &Scope<'_>) -> Result<Vec<FunctionFacts>, CollectError> {
     let sql = FUNCTIONS.replace("GRANTS", &grants("p.proacl", 'f', "p.proowner"));
     rows(connection, "the functions", &sql, |query| query.bind(&scope.roles).bind(&scope.declaration.schema)).await
 }
@@ -65,14 +62,20 @@ pub(super) async fn default_privileges(
 }
 
 pub(super) async fn open_system_functions(connection: &mut PgConnection) -> Result<Vec<SystemFunction>, CollectError> {
-    let sql = "SELECT format('pg_catalog.%I(%s)', p.proname, oidvectortypes(p.proargtypes)) AS signature, \
+    let sql = "SELECT format('%I.%I(%s)', n.nspname, p.proname, oidvectortypes(p.proargtypes)) AS signature, \
            p.proname AS name \
-         FROM pg_proc AS p WHERE p.pronamespace = 'pg_catalog'::regnamespace \
-           AND (p.proname ~ '^lo_' OR p.proname IN ('loread', 'lowrite', 'pg_terminate_backend', 'pg_cancel_backend', \
-                'pg_stat_get_activity', 'pg_stat_get_backend_activity')) \
+         FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace \
+         WHERE (n.nspname = 'pg_catalog' AND (p.proname ~ '^lo_' OR p.proname IN ('loread', 'lowrite', \
+                  'pg_terminate_backend', 'pg_cancel_backend', 'pg_stat_get_activity', 'pg_stat_get_backend_activity')) \
+                OR p.proname ~ '^pg_stat_(statements|monitor|kcache)' AND has_schema_privilege('public', n.oid, 'USAGE')) \
            AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0) \
          ORDER BY 1";
     rows(connection, "the system's functions", sql, |query| query).await
+}
+
+#[derive(serde::Deserialize)]
+struct Publication {
+    name: String,
 }
 
 pub(super) async fn publications(connection: &mut PgConnection, place: &[SqlOid]) -> Result<Vec<String>, CollectError> {
@@ -80,10 +83,6 @@ pub(super) async fn publications(connection: &mut PgConnection, place: &[SqlOid]
          (SELECT FROM pg_publication_tables AS t JOIN pg_namespace AS n ON n.nspname = t.schemaname \
             JOIN pg_class AS c ON c.relname = t.tablename AND c.relnamespace = n.oid \
           WHERE t.pubname = p.pubname AND c.oid = ANY ($1::oid[])) ORDER BY 1";
-    #[derive(serde::Deserialize)]
-    struct Publication {
-        name: String,
-    }
     let found: Vec<Publication> = rows(connection, "the publications", sql, |query| query.bind(place)).await?;
     Ok(found.into_iter().map(|publication| publication.name).collect())
 }

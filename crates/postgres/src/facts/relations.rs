@@ -61,10 +61,7 @@ FROM place JOIN pg_class AS c ON c.oid = place.oid JOIN pg_namespace AS n ON n.o
     AND serial.refclassid = 'pg_class'::regclass AND serial.deptype IN ('a', 'i')
 ORDER BY n.nspname, c.relname";
 
-pub(super) async fn relations(
-    connection: &mut PgConnection,
-    scope: &Scope<'_>,
-) -> Result<Vec<RelationFacts>, CollectError> {
+pub(super) async fn relations(connection: &mut PgConnection, scope: &Scope<'_>) -> Result<Vec<RelationFacts>, CollectError> {
     // The default access list differs by kind only for sequences, and in what the owner holds, which is left out anyway.
     let sql = RELATIONS.replace("GRANTS", &grants("c.relacl", 'r', "c.relowner"));
     let declaration = scope.declaration;

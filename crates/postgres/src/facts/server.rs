@@ -83,10 +83,7 @@ pub(super) async fn roles(
     rows(connection, "the roles", &sql, |query| query.bind(&scope.roles).bind(place)).await
 }
 
-pub(super) async fn memberships(
-    connection: &mut PgConnection,
-    scope: &Scope<'_>,
-) -> Result<Vec<Membership>, CollectError> {
+pub(super) async fn memberships(connection: &mut PgConnection, scope: &Scope<'_>) -> Result<Vec<Membership>, CollectError> {
     // What the application's roles hold, and who holds the three that nobody should. Who holds `…_app` is left out: each
     // session opened by a ticket is a role of its own there.
     let sql = "WITH ours AS (SELECT oid, rolname FROM pg_roles WHERE rolname = ANY ($1::text[])) \

@@ -2,7 +2,7 @@
 
 use super::{
     Statement,
-    planner::{Planner, Reasons, label, sql_name, statement},
+    planner::{Planner, Reasons, grants, label, sql_name, statement},
 };
 use crate::{
     quote::ident,
@@ -93,7 +93,7 @@ impl Planner<'_> {
             (roles.enter(), &["USAGE"]),
             (roles.registry(), &["USAGE"]),
         ];
-        statements.extend(self.grants("guardian", "SCHEMA guardian", held, &wanted, SCHEMA_REASONS));
+        statements.extend(grants("guardian", "SCHEMA guardian", held, &wanted, SCHEMA_REASONS));
         statements
     }
 
@@ -119,20 +119,14 @@ impl Planner<'_> {
                 grant: "the functions that set the context work on it",
                 revoke: "who can write it can enter any tenant",
             };
-            statements.extend(self.grants(
-                &object,
-                &format!("guardian.{name}"),
-                held,
-                &[(roles.enter(), rights)],
-                reasons,
-            ));
+            statements.extend(grants(&object, &format!("guardian.{name}"), held, &[(roles.enter(), rights)], reasons));
         }
         // Whatever else stands in the schema (the ledger of migrations) is the administrator's alone.
         for other in self.facts.relations.iter().filter(|other| {
             other.schema == "guardian" && ![CAPABILITY.name, TICKET.name, SESSION.name].contains(&other.name.as_str())
         }) {
             let reasons = Reasons { grant: "", revoke: "only the administrator needs it" };
-            statements.extend(self.grants(&label(other), &sql_name(other), &other.grants, &[], reasons));
+            statements.extend(grants(&label(other), &sql_name(other), &other.grants, &[], reasons));
         }
         statements
     }
@@ -162,9 +156,11 @@ impl Planner<'_> {
             let ContextFunction { name, arguments, .. } = function;
             let object = format!("guardian.{name}");
             let signature = format!("guardian.{name}({arguments})");
-            let found = self.facts.functions.iter().find(|found| {
-                found.schema == "guardian" && found.name == name && found.arguments == arguments
-            });
+            let found = self
+                .facts
+                .functions
+                .iter()
+                .find(|found| found.schema == "guardian" && found.name == name && found.arguments == arguments);
             let is_as_written = found.is_some_and(|found| {
                 found.body.as_deref() == Some(&function.body)
                     && found.definer
@@ -193,9 +189,11 @@ impl Planner<'_> {
             }
             let public = [crate::facts::Grant { grantee: None, privilege: "EXECUTE".to_owned(), grantable: false }];
             let held = found.map_or(&public[..], |found| &found.grants);
-            let reasons =
-                Reasons { grant: "a session enters its tenant by it", revoke: "only the application's sessions enter tenants" };
-            statements.extend(self.grants(&object, &format!("FUNCTION {signature}"), held, &wanted, reasons));
+            let reasons = Reasons {
+                grant: "a session enters its tenant by it",
+                revoke: "only the application's sessions enter tenants",
+            };
+            statements.extend(grants(&object, &format!("FUNCTION {signature}"), held, &wanted, reasons));
         }
         statements
     }

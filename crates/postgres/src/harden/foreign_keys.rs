@@ -36,8 +36,12 @@ impl Move<'_> {
 
     /// Under the old name, checked at once.
     pub(super) fn add_in_place(&self) -> Statement {
-        let sql =
-            format!("ALTER TABLE {} ADD CONSTRAINT {} {}", sql_name(self.table), ident(&self.foreign_key.name), self.definition);
+        let sql = format!(
+            "ALTER TABLE {} ADD CONSTRAINT {} {}",
+            sql_name(self.table),
+            ident(&self.foreign_key.name),
+            self.definition
+        );
         statement(&label(self.table), sql, self.reason())
     }
 
@@ -53,7 +57,7 @@ impl<'a> Planner<'a> {
         let mut extra = BTreeSet::new();
         let mut moves = Vec::new();
         for foreign_key in &facts.foreign_keys {
-            let (Some(table), Some(referenced)) = (facts.relation(foreign_key.table), facts.relation(foreign_key.referenced))
+            let (Some(table), Some(referenced)) = (self.relation(foreign_key.table), self.relation(foreign_key.referenced))
             else {
                 continue;
             };
@@ -61,9 +65,9 @@ impl<'a> Planner<'a> {
             if !both_are_tenants || self.carries_tenant(foreign_key) || !self.can_move(foreign_key, table) {
                 continue;
             }
-            let swapped = swaps.iter().find(|swap| {
-                swap.key.oid == foreign_key.referenced_index && swap.table.kind == RelationKind::Partitioned
-            });
+            let swapped = swaps
+                .iter()
+                .find(|swap| swap.key.oid == foreign_key.referenced_index && swap.table.kind == RelationKind::Partitioned);
             if swapped.is_none() {
                 self.need_unique(foreign_key, referenced, swaps, &mut extra);
             }
@@ -143,11 +147,8 @@ impl<'a> Planner<'a> {
 
     fn definition(&self, foreign_key: &ForeignKeyFacts, referenced: &RelationFacts) -> String {
         let tenant = std::slice::from_ref(&self.declaration.tenant_column);
-        let set_columns = if foreign_key.on_delete_columns.is_empty() {
-            &foreign_key.columns
-        } else {
-            &foreign_key.on_delete_columns
-        };
+        let set_columns =
+            if foreign_key.on_delete_columns.is_empty() { &foreign_key.columns } else { &foreign_key.on_delete_columns };
         let on_delete = match foreign_key.on_delete {
             'r' => " ON DELETE RESTRICT".to_owned(),
             'c' => " ON DELETE CASCADE".to_owned(),

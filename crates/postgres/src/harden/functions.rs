@@ -2,7 +2,7 @@
 
 use super::{
     Statement,
-    planner::{Planner, Reasons, statement},
+    planner::{Planner, Reasons, grants, statement},
 };
 use crate::{
     facts::FunctionFacts,
@@ -41,7 +41,11 @@ impl Planner<'_> {
         let mut statements = Vec::new();
         if function.leakproof {
             let sql = format!("ALTER {name} NOT LEAKPROOF");
-            statements.push(statement(&object, sql, "a leakproof function is handed rows before the policy has looked at them"));
+            statements.push(statement(
+                &object,
+                sql,
+                "a leakproof function is handed rows before the policy has looked at them",
+            ));
         }
         if function.definer {
             if let Some(path) = pinned_search_path(function, &self.declaration.schema) {
@@ -69,7 +73,7 @@ impl Planner<'_> {
             .filter(|grant| !(function.definer && grant.grantee.as_deref() == Some(roles.definer())))
             .cloned()
             .collect();
-        statements.extend(self.grants(&object, &name, &held, &wanted, reasons));
+        statements.extend(grants(&object, &name, &held, &wanted, reasons));
         statements
     }
 }

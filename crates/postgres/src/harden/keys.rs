@@ -36,9 +36,10 @@ impl<'a> Planner<'a> {
         let moves = self.decide_foreign_keys(&swaps);
         self.move_foreign_keys(&moves);
         for swap in &swaps {
-            match swap.table.kind {
-                RelationKind::Partitioned => self.swap_partitioned(swap, &moves),
-                _ => self.swap(swap),
+            if swap.table.kind == RelationKind::Partitioned {
+                self.swap_partitioned(swap, &moves);
+            } else {
+                self.swap(swap);
             }
         }
     }
@@ -52,7 +53,7 @@ impl<'a> Planner<'a> {
         let swap_names: BTreeSet<String> = facts.keys.iter().map(|key| swap_name(&key.name)).collect();
         for key in &facts.keys {
             known.insert(key.name.as_str());
-            let Some(table) = facts.relation(key.table).filter(|table| self.is_tenant_owned(table.oid)) else { continue };
+            let Some(table) = self.relation(key.table).filter(|table| self.is_tenant_owned(table.oid)) else { continue };
             let has_tenant = key.columns.iter().flatten().any(|column| *column == self.declaration.tenant_column);
             if has_tenant || (!key.valid && swap_names.contains(&key.name)) {
                 continue;
@@ -140,9 +141,11 @@ impl<'a> Planner<'a> {
             );
             return false;
         }
-        let foreign = self.facts.foreign_keys.iter().find(|foreign_key| {
-            foreign_key.referenced_index == key.oid && !self.is_tenant_owned(foreign_key.table)
-        });
+        let foreign = self
+            .facts
+            .foreign_keys
+            .iter()
+            .find(|foreign_key| foreign_key.referenced_index == key.oid && !self.is_tenant_owned(foreign_key.table));
         if let Some(foreign_key) = foreign {
             self.refuse(
                 object,
@@ -213,36 +216,27 @@ impl<'a> Planner<'a> {
         let reason = "unique within the tenant; a partitioned table allows no CONCURRENTLY";
         let hanging: Vec<_> = moves.iter().filter(|moved| moved.waits_for(key.oid)).collect();
         let mut statements: Vec<_> = hanging.iter().map(|moved| moved.drop_old("the key it refers to changes")).collect();
-        match constraint_kind(key) {
-            Some(kind) => {
-                let columns: Vec<&str> = std::iter::once(self.declaration.tenant_column.as_str())
-                    .chain(key.columns.iter().flatten().map(String::as_str))
-                    .collect();
-                let include = if key.included.is_empty() {
-                    String::new()
-                } else {
-                    format!(" INCLUDE ({})", idents(&key.included))
-                };
-                let nulls = if key.nulls_not_distinct { " NULLS NOT DISTINCT" } else { "" };
-                statements.push(statement(
-                    &object,
-                    format!(
-                        "ALTER TABLE {table_name} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {kind}{nulls} ({}){include}{}",
-                        idents(&columns),
-                        deferral(key.deferrable, key.deferred)
-                    ),
-                    reason,
-                ));
-            }
-            None => {
-                let definition = self.tenant_first(&key.definition);
-                statements.push(statement(&object, format!("DROP INDEX {}", qualified(&table.schema, &key.name)), reason));
-                statements.push(statement(
-                    &object,
-                    format!("CREATE UNIQUE INDEX {name} ON {table_name} USING {definition}"),
-                    reason,
-                ));
-            }
+        if let Some(kind) = constraint_kind(key) {
+            let columns: Vec<&str> = std::iter::once(self.declaration.tenant_column.as_str())
+                .chain(key.columns.iter().flatten().map(String::as_str))
+                .collect();
+            let include =
+                if key.included.is_empty() { String::new() } else { format!(" INCLUDE ({})", idents(&key.included)) };
+            let nulls = if key.nulls_not_distinct { " NULLS NOT DISTINCT" } else { "" };
+            statements.push(statement(
+                &object,
+                format!(
+                    "ALTER TABLE {table_name} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {kind}{nulls} ({}){include}{}",
+                    idents(&columns),
+                    deferral(key.deferrable, key.deferred)
+                ),
+                reason,
+            ));
+        } else {
+            let definition = self.tenant_first(&key.definition);
+            statements.push(statement(&object, format!("DROP INDEX {}", qualified(&table.schema, &key.name)), reason));
+            let sql = format!("CREATE UNIQUE INDEX {name} ON {table_name} USING {definition}");
+            statements.push(statement(&object, sql, reason));
         }
         statements.extend(hanging.iter().map(|moved| moved.add_in_place()));
         self.transaction(statements);

@@ -195,6 +195,7 @@ pub fn plan(facts: &Facts, declaration: &Declaration) -> Hardening {
     let mut planner = Planner::new(facts, declaration);
     planner.refuse_what_is_undecided();
     planner.harden_roles();
+    planner.harden_default_privileges();
     planner.harden_context();
     planner.harden_columns();
     planner.harden_keys();

@@ -69,7 +69,9 @@ impl Planner<'_> {
             }
             let Some(table) = self.relation(policy.table).filter(|table| self.is_tenant_owned(table.oid)) else { continue };
             let text = if policy.permissive {
-                format!("a permissive policy beside `{POLICY_OPEN}`: it lets no more through and no less, but is still evaluated")
+                format!(
+                    "a permissive policy beside `{POLICY_OPEN}`: it lets no more through and no less, but is still evaluated"
+                )
             } else {
                 format!("a restrictive policy of yours: it stays, and holds together with `{POLICY_TENANT}`")
             };

@@ -68,5 +68,12 @@ pub fn grant_place(facts: &PlaceFacts, declaration: &Declaration, role: &str, ke
 
 /// `5`, `5::bigint` and `'5'::bigint` are the same default.
 fn normal_literal(expression: &str) -> String {
-    expression.chars().filter(|c| !matches!(c, '\'' | '(' | ')')).collect::<String>().split("::").next().unwrap_or_default().to_owned()
+    expression
+        .chars()
+        .filter(|c| !matches!(c, '\'' | '(' | ')'))
+        .collect::<String>()
+        .split("::")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }

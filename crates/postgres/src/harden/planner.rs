@@ -90,51 +90,50 @@ impl<'a> Planner<'a> {
     pub(super) fn concurrently(&mut self, schema: &str, index: &str, statement: Statement) {
         self.batches.push(Batch::Concurrently { statement, schema: schema.to_owned(), index: index.to_owned() });
     }
+}
 
-    /// Statements that make `held` exactly what is wanted of `grantees` (`None` is PUBLIC). `on` is what stands after `ON`.
-    pub(super) fn grants(
-        &self,
-        object: &str,
-        on: &str,
-        held: &[Grant],
-        wanted: &[(&str, &[&str])],
-        reasons: Reasons<'_>,
-    ) -> Vec<Statement> {
-        let mut statements = Vec::new();
-        let mut grantees: BTreeSet<Option<&str>> = held.iter().map(|grant| grant.grantee.as_deref()).collect();
-        grantees.extend(wanted.iter().map(|(grantee, _)| Some(*grantee)));
-        for grantee in grantees {
-            let wanted: &[&str] =
-                wanted.iter().find(|(name, _)| Some(*name) == grantee).map_or(&[], |(_, privileges)| privileges);
-            let held: Vec<&Grant> = held.iter().filter(|grant| grant.grantee.as_deref() == grantee).collect();
-            let excess: Vec<&str> = held
-                .iter()
-                .filter(|grant| !wanted.contains(&grant.privilege.as_str()))
-                .map(|grant| grant.privilege.as_str())
-                .collect();
-            let passed_on: Vec<&str> = held
-                .iter()
-                .filter(|grant| grant.grantable && wanted.contains(&grant.privilege.as_str()))
-                .map(|grant| grant.privilege.as_str())
-                .collect();
-            let missing: Vec<&str> =
-                wanted.iter().copied().filter(|wish| !held.iter().any(|grant| grant.privilege == *wish)).collect();
-            let name = grantee.map_or_else(|| "PUBLIC".to_owned(), ident);
-            if !excess.is_empty() {
-                let sql = format!("REVOKE {} ON {on} FROM {name} CASCADE", excess.join(", "));
-                statements.push(statement(object, sql, reasons.revoke));
-            }
-            if !passed_on.is_empty() {
-                let sql = format!("REVOKE GRANT OPTION FOR {} ON {on} FROM {name} CASCADE", passed_on.join(", "));
-                statements.push(statement(object, sql, "nobody but the owner decides who else may"));
-            }
-            if !missing.is_empty() {
-                let sql = format!("GRANT {} ON {on} TO {name}", missing.join(", "));
-                statements.push(statement(object, sql, reasons.grant));
-            }
+/// Statements that make `held` exactly what is wanted of `grantees` (`None` is PUBLIC). `on` is what stands after `ON`.
+pub(super) fn grants(
+    object: &str,
+    on: &str,
+    held: &[Grant],
+    wanted: &[(&str, &[&str])],
+    reasons: Reasons<'_>,
+) -> Vec<Statement> {
+    let mut statements = Vec::new();
+    let mut grantees: BTreeSet<Option<&str>> = held.iter().map(|grant| grant.grantee.as_deref()).collect();
+    grantees.extend(wanted.iter().map(|(grantee, _)| Some(*grantee)));
+    for grantee in grantees {
+        let wanted: &[&str] =
+            wanted.iter().find(|(name, _)| Some(*name) == grantee).map_or(&[], |(_, privileges)| privileges);
+        let held: Vec<&Grant> = held.iter().filter(|grant| grant.grantee.as_deref() == grantee).collect();
+        let excess: Vec<&str> = held
+            .iter()
+            .filter(|grant| !wanted.contains(&grant.privilege.as_str()))
+            .map(|grant| grant.privilege.as_str())
+            .collect();
+        let passed_on: Vec<&str> = held
+            .iter()
+            .filter(|grant| grant.grantable && wanted.contains(&grant.privilege.as_str()))
+            .map(|grant| grant.privilege.as_str())
+            .collect();
+        let missing: Vec<&str> =
+            wanted.iter().copied().filter(|wish| !held.iter().any(|grant| grant.privilege == *wish)).collect();
+        let name = grantee.map_or_else(|| "PUBLIC".to_owned(), ident);
+        if !excess.is_empty() {
+            let sql = format!("REVOKE {} ON {on} FROM {name} CASCADE", excess.join(", "));
+            statements.push(statement(object, sql, reasons.revoke));
         }
-        statements
+        if !passed_on.is_empty() {
+            let sql = format!("REVOKE GRANT OPTION FOR {} ON {on} FROM {name} CASCADE", passed_on.join(", "));
+            statements.push(statement(object, sql, "nobody but the owner decides who else may"));
+        }
+        if !missing.is_empty() {
+            let sql = format!("GRANT {} ON {on} TO {name}", missing.join(", "));
+            statements.push(statement(object, sql, reasons.grant));
+        }
     }
+    statements
 }
 
 /// Why something is granted and why something is taken away.

@@ -5,7 +5,7 @@ use guardian_model::config::PolicyForm;
 use super::{
     POLICY_OPEN, POLICY_TENANT, Statement,
     classes::Class,
-    planner::{Planner, Reasons, label, sql_name, statement},
+    planner::{Planner, Reasons, grants, label, sql_name, statement},
 };
 use crate::{
     facts::{Grant, PolicyFacts, RelationFacts},
@@ -43,9 +43,7 @@ impl Planner<'_> {
 
     fn policies(&self, table: &RelationFacts) -> Vec<Statement> {
         let (object, name) = (label(table), sql_name(table));
-        let found = |policy: &str| {
-            self.facts.policies.iter().find(|found| found.table == table.oid && found.name == policy)
-        };
+        let found = |policy: &str| self.facts.policies.iter().find(|found| found.table == table.oid && found.name == policy);
         let mut statements = Vec::new();
         let drop = |policy: &str| {
             let sql = format!("DROP POLICY {policy} ON {name}");
@@ -56,7 +54,9 @@ impl Planner<'_> {
             statements.extend(open.map(|_| drop(POLICY_OPEN)));
             statements.push(statement(
                 &object,
-                format!("CREATE POLICY {POLICY_OPEN} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)"),
+                format!(
+                    "CREATE POLICY {POLICY_OPEN} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)"
+                ),
                 "some permissive policy must let rows through; which ones is for the restrictive policy to say",
             ));
         }
@@ -99,7 +99,8 @@ impl Planner<'_> {
         let share = table.tenant.as_ref().and_then(|tenant| tenant.largest_share).unwrap_or(0.0);
         let percent = (share * 100.0).round();
         let large_share = || {
-            let reason = format!("wrapped, because one tenant holds {percent} % of the rows and is read by sequential scans");
+            let reason =
+                format!("wrapped, because one tenant holds {percent} % of the rows and is read by sequential scans");
             (PolicyForm::Wrapped, reason)
         };
         match installed {
@@ -145,10 +146,9 @@ impl Planner<'_> {
         let wanted: &[(&str, &[&str])] =
             if rights.is_empty() { &[] } else { &[(roles.app(), rights), (roles.definer(), rights)] };
         let reasons = match class {
-            Class::Tenant if table.partition => Reasons {
-                grant: "",
-                revoke: "partitions are reached through their parent only",
-            },
+            Class::Tenant if table.partition => {
+                Reasons { grant: "", revoke: "partitions are reached through their parent only" }
+            }
             Class::Tenant => Reasons {
                 grant: "rows under the policies; TRUNCATE, TRIGGER and REFERENCES would go past them",
                 revoke: "nobody but the application's roles, and they only under the policies",
@@ -160,7 +160,7 @@ impl Planner<'_> {
             Class::Undecided => Reasons { grant: "", revoke: "closed until its tenant is decided" },
         };
         let mut statements = column_grants(table, &object, &name);
-        statements.extend(self.grants(&object, &format!("TABLE {name}"), &still_held(table), wanted, reasons));
+        statements.extend(grants(&object, &format!("TABLE {name}"), &still_held(table), wanted, reasons));
         statements
     }
 }

@@ -1,10 +1,34 @@
 //! Schemas, the database and default privileges: nothing can be made in them, and what is new is closed.
 
-use super::planner::{Planner, Reasons, statement};
+use super::planner::{Planner, Reasons, grants, statement};
 use crate::quote::ident;
 
 impl Planner<'_> {
-    /// CREATE and TEMP from everybody, USAGE to the application, no default privileges.
+    /// First of all, so that no object made later is born open.
+    pub(super) fn harden_default_privileges(&mut self) {
+        let mut statements = Vec::new();
+        for default in &self.facts.default_privileges {
+            let kind = match default.kind {
+                'r' => "TABLES",
+                'S' => "SEQUENCES",
+                _ => "FUNCTIONS",
+            };
+            let schema = default.schema.as_ref().map_or_else(String::new, |schema| format!(" IN SCHEMA {}", ident(schema)));
+            let grantee = default.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), ident);
+            let sql = format!(
+                "ALTER DEFAULT PRIVILEGES FOR ROLE {}{schema} REVOKE ALL ON {kind} FROM {grantee}",
+                ident(&default.owner)
+            );
+            statements.push(statement(
+                &format!("new {} of {}", kind.to_lowercase(), default.owner),
+                sql,
+                "a new table is closed until apply has hardened it",
+            ));
+        }
+        self.transaction(statements);
+    }
+
+    /// CREATE and TEMP from everybody, USAGE to the application.
     pub(super) fn harden_schemas(&mut self) {
         let roles = &self.declaration.roles;
         let facts = self.facts;
@@ -24,13 +48,7 @@ impl Planner<'_> {
                 .filter(|grant| !(grant.grantee.is_none() && grant.privilege == "USAGE"))
                 .cloned()
                 .collect();
-            statements.extend(self.grants(
-                &schema.name,
-                &format!("SCHEMA {}", ident(&schema.name)),
-                &held,
-                wanted,
-                reasons,
-            ));
+            statements.extend(grants(&schema.name, &format!("SCHEMA {}", ident(&schema.name)), &held, wanted, reasons));
         }
         let database = &facts.database;
         let connects = |grantee: Option<&str>| {
@@ -42,34 +60,10 @@ impl Planner<'_> {
             grant: "",
             revoke: "a temporary object outlives its transaction, and is found before others of its name",
         };
-        statements.extend(self.grants(
-            &database.name,
-            &format!("DATABASE {}", ident(&database.name)),
-            &held,
-            &[],
-            reasons,
-        ));
+        statements.extend(grants(&database.name, &format!("DATABASE {}", ident(&database.name)), &held, &[], reasons));
         if !connects(None) && !connects(Some(roles.app())) {
             let sql = format!("GRANT CONNECT ON DATABASE {} TO {}", ident(&database.name), ident(roles.app()));
             statements.push(statement(&database.name, sql, "the application connects"));
-        }
-        for default in &facts.default_privileges {
-            let kind = match default.kind {
-                'r' => "TABLES",
-                'S' => "SEQUENCES",
-                _ => "FUNCTIONS",
-            };
-            let schema = default.schema.as_ref().map_or_else(String::new, |schema| format!(" IN SCHEMA {}", ident(schema)));
-            let grantee = default.grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), ident);
-            let sql = format!(
-                "ALTER DEFAULT PRIVILEGES FOR ROLE {}{schema} REVOKE ALL ON {kind} FROM {grantee}",
-                ident(&default.owner)
-            );
-            statements.push(statement(
-                &format!("new {} of {}", kind.to_lowercase(), default.owner),
-                sql,
-                "a new table is closed until apply has hardened it",
-            ));
         }
         self.transaction(statements);
     }

@@ -3,7 +3,7 @@
 use super::{
     Statement,
     classes::Class,
-    planner::{Planner, Reasons, label, sql_name, statement},
+    planner::{Planner, Reasons, grants, label, sql_name, statement},
     policies::{column_grants, still_held},
 };
 use crate::{
@@ -35,7 +35,7 @@ impl Planner<'_> {
                             ),
                         ],
                     );
-                    self.closed(relation, "it holds every tenant's rows, and policies do not apply to it")
+                    Self::closed(relation, "it holds every tenant's rows, and policies do not apply to it")
                 }
                 RelationKind::ForeignTable => {
                     self.note(
@@ -43,7 +43,7 @@ impl Planner<'_> {
                         "a foreign table knows no policies: it is closed to the application",
                         vec!["a view over it that names the tenant, owned by a role that may read it".to_owned()],
                     );
-                    self.closed(relation, "it reaches another server under one identity, and policies do not apply to it")
+                    Self::closed(relation, "it reaches another server under one identity, and policies do not apply to it")
                 }
                 RelationKind::Sequence => self.sequence(relation),
                 RelationKind::Table | RelationKind::Partitioned => Vec::new(),
@@ -79,15 +79,15 @@ impl Planner<'_> {
             revoke: "only the application's roles read it",
         };
         statements.extend(column_grants(view, &object, &name));
-        statements.extend(self.grants(&object, &format!("TABLE {name}"), &still_held(view), &wanted, reasons));
+        statements.extend(grants(&object, &format!("TABLE {name}"), &still_held(view), &wanted, reasons));
         statements
     }
 
-    fn closed(&self, relation: &RelationFacts, reason: &str) -> Vec<Statement> {
+    fn closed(relation: &RelationFacts, reason: &str) -> Vec<Statement> {
         let (object, name) = (label(relation), sql_name(relation));
         let mut statements = column_grants(relation, &object, &name);
         let reasons = Reasons { grant: "", revoke: reason };
-        statements.extend(self.grants(&object, &format!("TABLE {name}"), &still_held(relation), &[], reasons));
+        statements.extend(grants(&object, &format!("TABLE {name}"), &still_held(relation), &[], reasons));
         statements
     }
 
@@ -95,15 +95,12 @@ impl Planner<'_> {
         let roles = &self.declaration.roles;
         let (object, name) = (label(sequence), sql_name(sequence));
         let of_global = sequence.owned_by.is_some_and(|table| self.classes.get(&table) != Some(&Class::Tenant));
-        let wanted: &[(&str, &[&str])] = if sequence.identity || of_global {
-            &[]
-        } else {
-            &[(roles.app(), &["USAGE"]), (roles.definer(), &["USAGE"])]
-        };
+        let wanted: &[(&str, &[&str])] =
+            if sequence.identity || of_global { &[] } else { &[(roles.app(), &["USAGE"]), (roles.definer(), &["USAGE"])] };
         let reasons = Reasons {
             grant: "the column's default draws from it",
             revoke: "SELECT shows, and UPDATE sets, how far all tenants together have counted",
         };
-        self.grants(&object, &format!("SEQUENCE {name}"), &sequence.grants, wanted, reasons)
+        grants(&object, &format!("SEQUENCE {name}"), &sequence.grants, wanted, reasons)
     }
 }

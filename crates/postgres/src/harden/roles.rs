@@ -33,7 +33,11 @@ impl Planner<'_> {
         let roles = &self.declaration.roles;
         let purposes = [
             (roles.app(), true, "the application connects as it; it owns nothing, so policies apply to it"),
-            (roles.definer(), false, "owns the application's SECURITY DEFINER functions, so that policies apply inside them"),
+            (
+                roles.definer(),
+                false,
+                "owns the application's SECURITY DEFINER functions, so that policies apply inside them",
+            ),
             (roles.enter(), false, "owns the functions that set the tenant context, and nothing else"),
             (roles.registry(), false, "owns the registry of capabilities"),
         ];
@@ -90,8 +94,10 @@ impl Planner<'_> {
         for setting in &self.facts.role_settings {
             let name = setting.setting.split_once('=').map_or(setting.setting.as_str(), |(name, _)| name);
             if POISONOUS_SETTINGS.contains(&name) || name.contains('.') {
-                let scope =
-                    setting.database.as_ref().map_or_else(String::new, |database| format!(" IN DATABASE {}", ident(database)));
+                let scope = setting
+                    .database
+                    .as_ref()
+                    .map_or_else(String::new, |database| format!(" IN DATABASE {}", ident(database)));
                 statements.push(statement(
                     &setting.role,
                     format!("ALTER ROLE {}{scope} RESET {}", ident(&setting.role), dotted(name)),
@@ -108,7 +114,11 @@ impl Planner<'_> {
                 };
                 if !self.facts.role_settings.iter().any(|setting| is_set(&setting)) {
                     let sql = format!("ALTER ROLE {} SET {name} = 0", ident(app));
-                    statements.push(statement(app, sql, "bind parameters carry capabilities, and the server's log shows them"));
+                    statements.push(statement(
+                        app,
+                        sql,
+                        "bind parameters carry capabilities, and the server's log shows them",
+                    ));
                 }
             }
         }
@@ -123,8 +133,7 @@ fn dotted(name: &str) -> String {
 
 fn create(name: &str, logs_in: bool, purpose: &str) -> Statement {
     let login = if logs_in { "LOGIN" } else { "NOLOGIN" };
-    let sql =
-        format!("CREATE ROLE {} {login} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS", ident(name));
+    let sql = format!("CREATE ROLE {} {login} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS", ident(name));
     statement(name, sql, purpose)
 }
 

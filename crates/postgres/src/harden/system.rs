@@ -3,6 +3,8 @@
 use super::planner::{Planner, statement};
 use crate::quote::{ident, qualified};
 
+const STATEMENTS_ARE_SHARED: &str = "all tenants' statements are of one role, which sees its own";
+
 impl Planner<'_> {
     /// System functions, and relations outside the application's schema.
     pub(super) fn harden_system(&mut self) {
@@ -13,9 +15,7 @@ impl Planner<'_> {
                     "pg_terminate_backend" | "pg_cancel_backend" => {
                         (Some("pg_signal_backend"), "all tenants' sessions are of one role, which may end its own")
                     }
-                    "pg_stat_get_activity" | "pg_stat_get_backend_activity" => {
-                        (Some("pg_read_all_stats"), "all tenants' sessions are of one role, which sees its own statements")
-                    }
+                    name if name.starts_with("pg_stat_") => (Some("pg_read_all_stats"), STATEMENTS_ARE_SHARED),
                     _ => (None, "large objects belong to roles, not to tenants"),
                 };
                 let sql = format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC", function.signature);
@@ -26,8 +26,7 @@ impl Planner<'_> {
                 }
             }
         } else if !self.facts.open_system_functions.is_empty() {
-            let names: Vec<&str> =
-                self.facts.open_system_functions.iter().map(|function| function.name.as_str()).collect();
+            let names: Vec<&str> = self.facts.open_system_functions.iter().map(|function| function.name.as_str()).collect();
             self.note(
                 "pg_catalog",
                 format!("PUBLIC may call {}; only a superuser can take that away", names.join(", ")),
@@ -43,8 +42,9 @@ impl Planner<'_> {
                 statements.push(statement(&object, sql, "it is outside the application's schema, and no policy guards it"));
             } else if relation.shows_statements {
                 let sql = format!("REVOKE ALL ON TABLE {name} FROM PUBLIC");
-                let reason = "all tenants' statements are of one role, which sees its own";
-                statements.push(statement(&object, sql, reason));
+                statements.push(statement(&object, sql, STATEMENTS_ARE_SHARED));
+                let sql = format!("GRANT SELECT ON TABLE {name} TO pg_read_all_stats");
+                statements.push(statement(&object, sql, "monitoring goes on"));
             } else {
                 self.note(
                     object,

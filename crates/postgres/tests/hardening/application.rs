@@ -3,9 +3,7 @@
 use std::collections::BTreeSet;
 
 use guardian_model::{Capability, Config, KeyType, TenantKey};
-use guardian_postgres::{
-    Declaration, Hardening, Mechanism, StatementEvent, apply, collect, plan, registry, scram,
-};
+use guardian_postgres::{Declaration, Hardening, Mechanism, StatementEvent, apply, collect, plan, registry, scram};
 use guardian_testkit::{Server, TestDatabase, unique};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 
@@ -30,7 +28,12 @@ pub(crate) fn keys(key_type: KeyType) -> [TenantKey; 2] {
     texts.map(|text| TenantKey::parse(key_type, text).unwrap())
 }
 
-fn capability(key: &TenantKey) -> Capability {
+fn declaration(name: &str, declarations: &str) -> Declaration {
+    let toml = format!("[application]\nname = \"{name}\"\n{declarations}");
+    Declaration::from(&Config::parse("guardian.toml", &toml).unwrap())
+}
+
+pub(crate) fn capability(key: &TenantKey) -> Capability {
     let mut bytes = [0_u8; 32];
     for (slot, byte) in bytes.iter_mut().zip(key.to_register().bytes().rev()) {
         *slot = byte;
@@ -53,10 +56,16 @@ impl Application {
 
     pub(crate) async fn of(database: TestDatabase, declarations: &str) -> Self {
         let name = unique("app");
-        let toml = format!("[application]\nname = \"{name}\"\n{declarations}");
-        let config = Config::parse("guardian.toml", &toml).unwrap();
-        let admin = database.connect().await;
-        Self { declaration: Declaration::from(&config), name, admin, database, have_password: BTreeSet::new() }
+        // The administrator of the throwaway server is called `guardian`, and `"$user"` would find the schema of that name.
+        let admin = database.options().options([("search_path", "public")]).connect().await.unwrap();
+        Self { declaration: declaration(&name, declarations), name, admin, database, have_password: BTreeSet::new() }
+    }
+
+    /// Declares more, as if it stood in `guardian.toml`.
+    pub(crate) fn declare(&mut self, declarations: &str) {
+        let mechanism = self.declaration.mechanism;
+        self.declaration = declaration(&self.name, declarations);
+        self.declaration.mechanism = mechanism;
     }
 
     pub(crate) fn force(mut self, mechanism: Mechanism) -> Self {
@@ -99,7 +108,7 @@ impl Application {
 
     /// A connection as the application's role, in no tenant's context.
     pub(crate) async fn connect(&mut self) -> PgConnection {
-        self.connect_as(&self.declaration.roles.app().to_owned()).await
+        self.connect_as(&format!("{}_app", self.name)).await
     }
 
     /// How the application's role connects, once it has a password.
@@ -126,11 +135,7 @@ impl Application {
 
 /// `guardian.enter` with the tenant's capability, as a bind parameter.
 pub(crate) async fn enter(connection: &mut PgConnection, key: &TenantKey) -> Option<String> {
-    sqlx::query_scalar("SELECT guardian.enter($1)")
-        .bind(&capability(key).expose()[..])
-        .fetch_one(connection)
-        .await
-        .unwrap()
+    sqlx::query_scalar("SELECT guardian.enter($1)").bind(&capability(key).expose()[..]).fetch_one(connection).await.unwrap()
 }
 
 pub(crate) async fn execute(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
@@ -153,7 +158,7 @@ pub(crate) async fn sqlstate(connection: &mut PgConnection, sql: &str) -> String
         Ok(()) => panic!("went through: {sql}"),
         Err(error) => error
             .as_database_error()
-            .and_then(|error| error.code())
+            .and_then(sqlx::error::DatabaseError::code)
             .map_or_else(|| panic!("{error} in {sql}"), std::borrow::Cow::into_owned),
     }
 }

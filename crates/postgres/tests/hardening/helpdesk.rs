@@ -40,6 +40,11 @@ async fn helpdesk_is_hardened_and_used() {
     let mut app = Application::of(TestDatabase::helpdesk().await, DECIDED).await;
     app.harden().await;
     app.admit().await;
+    use_it(&mut app).await;
+}
+
+/// Both tenants do the same work, and each sees its own alone.
+pub(crate) async fn use_it(app: &mut Application) {
     let mut a = app.enter(0).await;
     let mut b = app.enter(1).await;
     for connection in [&mut a, &mut b] {

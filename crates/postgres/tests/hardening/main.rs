@@ -1,7 +1,15 @@
 //! Hardening on real PostgreSQL: what an application's SQL can do before, and cannot do after.
 
+#![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
 mod application;
+mod apply;
+mod documentation;
+mod drift;
 mod forge;
 mod hazards;
 mod helpdesk;
-mod show;
+mod keys;
+mod mechanisms;
+mod place;
+mod refusals;

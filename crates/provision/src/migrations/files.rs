@@ -87,7 +87,7 @@ impl Migrations {
     /// The same from names and texts.
     pub fn parse(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, ReadError> {
         let mut numbered =
-            files.into_iter().map(|(name, sql)| migration(name, sql)).collect::<Result<Vec<_>, ReadError>>()?;
+            files.into_iter().map(|(name, sql)| migration(name, &sql)).collect::<Result<Vec<_>, ReadError>>()?;
         numbered.sort_by(|(left, a), (right, b)| (left, &a.name).cmp(&(right, &b.name)));
         if let Some([(_, first), (_, second)]) = numbered.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             return Err(ReadError::SameNumber { first: first.name.clone(), second: second.name.clone() });
@@ -107,7 +107,7 @@ impl Migration {
     }
 }
 
-fn migration(name: String, sql: String) -> Result<(u64, Migration), ReadError> {
+fn migration(name: String, sql: &str) -> Result<(u64, Migration), ReadError> {
     let sql = sql.replace("\r\n", "\n");
     let number = name
         .split_once('_')

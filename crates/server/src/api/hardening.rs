@@ -7,7 +7,7 @@ use guardian_model::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{AppState, auth::Caller, problem::ApiResult, runs};
+use crate::{AppState, auth::OnPlatform, problem::ApiResult, runs};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(plan, start))
@@ -37,7 +37,6 @@ async fn plan(State(state): State<AppState>) -> ApiResult<Json<HardeningReport>>
         (status = 409, description = "A run is going, or something must be decided first"),
     ),
 )]
-async fn start(State(state): State<AppState>, caller: Caller) -> ApiResult<(StatusCode, Json<Run>)> {
-    let permit = caller.platform().await?;
+async fn start(State(state): State<AppState>, OnPlatform(permit): OnPlatform) -> ApiResult<(StatusCode, Json<Run>)> {
     Ok((StatusCode::ACCEPTED, Json(runs::apply::start(&state, &permit).await?)))
 }

@@ -1,13 +1,22 @@
 //! What needs no token: probes, and the description of the API itself.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
+use tokio::time::timeout;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{AppState, endpoint::PUBLIC, problem::ApiResult};
+use crate::{
+    AppState,
+    endpoint::PUBLIC,
+    problem::{ApiError, ApiResult},
+};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(description))
@@ -33,7 +42,11 @@ async fn live() -> &'static str {
     ),
 )]
 async fn ready(State(state): State<AppState>) -> ApiResult<&'static str> {
-    state.store.ping().await?;
+    // A probe gives up before the pool does.
+    match timeout(READY_TIMEOUT, state.store.ping()).await {
+        Ok(answer) => answer?,
+        Err(silence) => return Err(ApiError::unavailable("the control database does not answer", silence)),
+    }
     Ok("ready\n")
 }
 

@@ -9,7 +9,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState,
-    auth::Caller,
+    auth::OnPlatform,
     extract::JsonBody,
     problem::{ApiError, ApiResult},
     runs,
@@ -48,10 +48,9 @@ async fn plan(State(state): State<AppState>) -> ApiResult<Json<MigrationPlan>> {
 )]
 async fn start(
     State(state): State<AppState>,
-    caller: Caller,
+    OnPlatform(permit): OnPlatform,
     JsonBody(body): JsonBody<StartMigration>,
 ) -> ApiResult<(StatusCode, Json<Run>)> {
-    let permit = caller.platform().await?;
     let parallel = body.parallel.unwrap_or(PARALLEL_DEFAULT);
     if parallel == 0 || parallel > PARALLEL_MAX {
         return Err(ApiError::invalid(format!("`parallel` must be 1 to {PARALLEL_MAX}")));

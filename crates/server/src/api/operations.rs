@@ -6,12 +6,7 @@ use guardian_store::OperationFilter;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::named_tenant;
-use crate::{
-    AppState,
-    auth::Caller,
-    extract::{PathName, QueryOf},
-    problem::ApiResult,
-};
+use crate::{AppState, auth::OnOperation, extract::QueryOf, problem::ApiResult};
 
 pub(super) fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(retry)).routes(routes!(cancel))
@@ -37,8 +32,7 @@ async fn list(State(state): State<AppState>, QueryOf(query): QueryOf<OperationQu
     params(("operation" = guardian_model::OperationId, Path, description = "Its id")),
     responses((status = 200, description = "The operation", body = Operation)),
 )]
-async fn show(caller: Caller, PathName(operation): PathName) -> ApiResult<Json<Operation>> {
-    let (operation, _) = caller.operation(&operation).await?;
+async fn show(OnOperation(operation, _): OnOperation) -> ApiResult<Json<Operation>> {
     Ok(Json(operation))
 }
 
@@ -52,8 +46,7 @@ async fn show(caller: Caller, PathName(operation): PathName) -> ApiResult<Json<O
         (status = 409, description = "It is over"),
     ),
 )]
-async fn retry(State(state): State<AppState>, caller: Caller, PathName(operation): PathName) -> ApiResult<Json<Operation>> {
-    let (operation, permit) = caller.operation(&operation).await?;
+async fn retry(State(state): State<AppState>, OnOperation(operation, permit): OnOperation) -> ApiResult<Json<Operation>> {
     Ok(Json(state.lifecycle.retry(&permit, operation.id).await?))
 }
 
@@ -67,7 +60,6 @@ async fn retry(State(state): State<AppState>, caller: Caller, PathName(operation
         (status = 409, description = "It is over, or there is no way back"),
     ),
 )]
-async fn cancel(State(state): State<AppState>, caller: Caller, PathName(operation): PathName) -> ApiResult<Json<Operation>> {
-    let (operation, permit) = caller.operation(&operation).await?;
+async fn cancel(State(state): State<AppState>, OnOperation(operation, permit): OnOperation) -> ApiResult<Json<Operation>> {
     Ok(Json(state.lifecycle.cancel(&permit, operation.id).await?))
 }

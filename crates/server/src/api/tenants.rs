@@ -17,8 +17,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::status_of;
 use crate::{
     AppState,
-    auth::Caller,
-    extract::{JsonBody, PathName, QueryOf},
+    auth::{OnPlatform, OnTenant},
+    extract::{JsonBody, QueryOf},
     problem::{ApiError, ApiResult, Kind},
 };
 
@@ -72,11 +72,10 @@ async fn list(State(state): State<AppState>, QueryOf(query): QueryOf<TenantQuery
 )]
 async fn create(
     State(state): State<AppState>,
-    caller: Caller,
+    OnPlatform(permit): OnPlatform,
     headers: HeaderMap,
     JsonBody(body): JsonBody<CreateTenant>,
 ) -> ApiResult<Response> {
-    let permit = caller.platform().await?;
     let idempotency = idempotency(&headers, &body)?;
     let change = state.lifecycle.create(&permit, body, idempotency).await?;
     let location = format!("/v1/tenants/{}", change.tenant.id);
@@ -110,8 +109,7 @@ fn sha256(bytes: &[u8]) -> [u8; 32] {
     params(("tenant" = String, Path, description = "Slug or id", example = "acme")),
     responses((status = 200, description = "The tenant", body = Tenant)),
 )]
-async fn show(caller: Caller, PathName(tenant): PathName) -> ApiResult<Json<Tenant>> {
-    let (tenant, _) = caller.tenant(&tenant).await?;
+async fn show(OnTenant(tenant, _): OnTenant) -> ApiResult<Json<Tenant>> {
     Ok(Json(tenant))
 }
 
@@ -131,11 +129,9 @@ async fn show(caller: Caller, PathName(tenant): PathName) -> ApiResult<Json<Tena
 )]
 async fn delete(
     State(state): State<AppState>,
-    caller: Caller,
-    PathName(tenant): PathName,
+    OnTenant(tenant, permit): OnTenant,
     QueryOf(query): QueryOf<DeleteTenant>,
 ) -> ApiResult<Response> {
-    let (tenant, permit) = caller.tenant(&tenant).await?;
     if query.confirm != tenant.slug.as_str() {
         return Err(ApiError::invalid(format!(
             "`confirm` must be the tenant's slug, `{}`; nothing was deleted",
@@ -157,8 +153,7 @@ async fn delete(
         (status = 409, description = "It is not active"),
     ),
 )]
-async fn suspend(State(state): State<AppState>, caller: Caller, PathName(tenant): PathName) -> ApiResult<Response> {
-    let (tenant, permit) = caller.tenant(&tenant).await?;
+async fn suspend(State(state): State<AppState>, OnTenant(tenant, permit): OnTenant) -> ApiResult<Response> {
     let change = state.lifecycle.suspend(&permit, tenant.id).await?;
     Ok((status_of(&change, StatusCode::OK), Json(change)).into_response())
 }
@@ -174,8 +169,7 @@ async fn suspend(State(state): State<AppState>, caller: Caller, PathName(tenant)
         (status = 409, description = "It is not suspended"),
     ),
 )]
-async fn resume(State(state): State<AppState>, caller: Caller, PathName(tenant): PathName) -> ApiResult<Response> {
-    let (tenant, permit) = caller.tenant(&tenant).await?;
+async fn resume(State(state): State<AppState>, OnTenant(tenant, permit): OnTenant) -> ApiResult<Response> {
     let change = state.lifecycle.resume(&permit, tenant.id).await?;
     Ok((status_of(&change, StatusCode::OK), Json(change)).into_response())
 }
@@ -190,11 +184,9 @@ async fn resume(State(state): State<AppState>, caller: Caller, PathName(tenant):
 )]
 async fn set_tier(
     State(state): State<AppState>,
-    caller: Caller,
-    PathName(tenant): PathName,
+    OnTenant(tenant, permit): OnTenant,
     JsonBody(body): JsonBody<SetTier>,
 ) -> ApiResult<Json<Tenant>> {
-    let (tenant, permit) = caller.tenant(&tenant).await?;
     Ok(Json(state.lifecycle.set_tier(&permit, tenant.id, &body.tier).await?))
 }
 
@@ -212,10 +204,8 @@ async fn set_tier(
 )]
 async fn issue_ticket(
     State(state): State<AppState>,
-    caller: Caller,
-    PathName(tenant): PathName,
+    OnTenant(tenant, permit): OnTenant,
 ) -> ApiResult<(StatusCode, Json<TicketGrant>)> {
-    let (tenant, permit) = caller.tenant(&tenant).await?;
     Ok((StatusCode::CREATED, Json(state.lifecycle.issue_ticket(&permit, &tenant).await?)))
 }
 
@@ -231,11 +221,6 @@ async fn issue_ticket(
         (status = 409, description = "The tenant has none now"),
     ),
 )]
-async fn connection(
-    State(state): State<AppState>,
-    caller: Caller,
-    PathName(tenant): PathName,
-) -> ApiResult<Json<Connection>> {
-    let (tenant, permit) = caller.tenant(&tenant).await?;
+async fn connection(State(state): State<AppState>, OnTenant(tenant, permit): OnTenant) -> ApiResult<Json<Connection>> {
     Ok(Json(state.lifecycle.connection(&permit, &tenant).await?))
 }

@@ -7,7 +7,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{checked_words, shown};
 use crate::{
     AppState,
-    auth::Caller,
+    auth::OnPlatform,
     extract::{JsonBody, PathName},
     problem::{ApiError, ApiResult},
 };
@@ -59,11 +59,10 @@ async fn show(State(state): State<AppState>, PathName(tier): PathName) -> ApiRes
 )]
 async fn put(
     State(state): State<AppState>,
-    caller: Caller,
+    OnPlatform(permit): OnPlatform,
     PathName(tier): PathName,
     JsonBody(body): JsonBody<PutTier>,
 ) -> ApiResult<Json<Tier>> {
-    let permit = caller.platform().await?;
     let name = tier.parse::<TierName>().map_err(|error| ApiError::invalid(error.to_string()))?;
     if body.features.len() > FEATURES_MAX {
         return Err(ApiError::invalid(format!("a tier may have {FEATURES_MAX} features")));
@@ -84,8 +83,11 @@ async fn put(
         (status = 409, description = "It is declared in `guardian.toml`, or has tenants"),
     ),
 )]
-async fn delete(State(state): State<AppState>, caller: Caller, PathName(tier): PathName) -> ApiResult<StatusCode> {
-    let permit = caller.platform().await?;
+async fn delete(
+    State(state): State<AppState>,
+    OnPlatform(permit): OnPlatform,
+    PathName(tier): PathName,
+) -> ApiResult<StatusCode> {
     let name = tier.parse::<TierName>().map_err(|_| missing(&tier))?;
     state.store.delete_tier(&permit, &name).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -10,7 +10,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{checked_words, named_tenant};
 use crate::{
     AppState,
-    auth::Caller,
+    auth::OnPlatform,
     extract::{JsonBody, PathName},
     problem::{ApiError, ApiResult},
 };
@@ -38,10 +38,9 @@ async fn list(State(state): State<AppState>) -> ApiResult<Json<Vec<Token>>> {
 )]
 async fn create(
     State(state): State<AppState>,
-    caller: Caller,
+    OnPlatform(permit): OnPlatform,
     JsonBody(body): JsonBody<CreateToken>,
 ) -> ApiResult<(StatusCode, Json<NewToken>)> {
-    let permit = caller.platform().await?;
     checked_words("name", &body.name)?;
     let tenant = named_tenant(&state, body.tenant.as_deref()).await?;
     Ok((StatusCode::CREATED, Json(state.store.create_token(&permit, &body.name, body.role, tenant).await?)))
@@ -54,8 +53,11 @@ async fn create(
     params(("token" = TokenId, Path, description = "Its id")),
     responses((status = 204, description = "It opens nothing any more")),
 )]
-async fn revoke(State(state): State<AppState>, caller: Caller, PathName(token): PathName) -> ApiResult<StatusCode> {
-    let permit = caller.platform().await?;
+async fn revoke(
+    State(state): State<AppState>,
+    OnPlatform(permit): OnPlatform,
+    PathName(token): PathName,
+) -> ApiResult<StatusCode> {
     let id = token.parse::<TokenId>().map_err(|error| ApiError::not_found(error.to_string()))?;
     state.store.revoke_token(&permit, id).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -96,6 +96,11 @@ impl World {
         Self::on(&Server::shared(), &unique("unborn"), None, folder).await
     }
 
+    /// With everything on a server of the test's own, and no application.
+    pub async fn alone(server: &Server) -> Self {
+        Self::on(server, "nothing", None, PathBuf::from(HELPDESK)).await
+    }
+
     async fn on(server: &Server, database: &str, application: Option<TestDatabase>, folder: PathBuf) -> Self {
         let control = server.database("control").await;
         let (vault, _) = Vault::generate().unwrap();
@@ -207,7 +212,7 @@ impl World {
     pub async fn stuck(&self, hint: &str) -> Subject {
         let subject = self.tenant(hint).await;
         let permit = permit(Permission::TenantWrite, Some(subject.tenant.id));
-        let lease = Lease { worker: "test".to_owned(), duration: Duration::from_secs(60) };
+        let lease = Lease { worker: "test".to_owned(), duration: Duration::from_mins(1) };
         let place: Place = subject.tenant.placement.place.clone();
         let plan = Plan { steps: vec![Step::RevokeCapability { place, key: subject.tenant.key.clone() }] };
         let expected = [TenantState::Active];
@@ -245,6 +250,6 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(120), wait).await.expect("the run ends");
+        tokio::time::timeout(Duration::from_mins(2), wait).await.expect("the run ends");
     }
 }

@@ -29,6 +29,10 @@ async fn a_token_opens_until_it_is_revoked() {
     fixture.store.revoke_token(&write(), token.id).await.unwrap();
     assert!(fixture.store.authenticate(&new.secret).await.unwrap().is_none());
     assert!(fixture.store.tokens().await.unwrap()[0].revoked_at.is_some());
+    for name in ["", "a\0b", &"x".repeat(101)] {
+        let refused = fixture.store.create_token(&write(), name, Role::Operator, None).await.err().unwrap();
+        assert!(matches!(refused, TokenError::Name), "{refused:?}");
+    }
     let absent = TokenId::from_uuid(Uuid::now_v7());
     assert!(matches!(fixture.store.revoke_token(&write(), absent).await, Err(TokenError::NotFound(_))));
 }

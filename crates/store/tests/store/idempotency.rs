@@ -17,8 +17,10 @@ async fn a_repeated_request_has_no_second_effect() {
     let mismatch = fixture.begin_with("globex", Some(&key("k", 2))).await.unwrap_err();
     assert!(matches!(mismatch, BeginError::IdempotencyMismatch), "{mismatch:?}");
     assert_eq!(fixture.store.counts().await.unwrap().operations_live, 1);
-    let long = fixture.begin_with("long", Some(&key(&"k".repeat(256), 1))).await.unwrap_err();
-    assert!(matches!(long, BeginError::IdempotencyKey), "{long:?}");
+    for text in ["", "a\0b", &"k".repeat(256)] {
+        let refused = fixture.begin_with("long", Some(&key(text, 1))).await.unwrap_err();
+        assert!(matches!(refused, BeginError::IdempotencyKey), "{refused:?}");
+    }
 }
 
 #[tokio::test]

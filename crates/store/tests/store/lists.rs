@@ -2,8 +2,9 @@ use std::time::Duration;
 
 use guardian_model::{Isolation, Tenant, TenantState};
 use guardian_store::{ListError, OperationFilter, Store, TenantFilter};
+use sqlx::AssertSqlSafe;
 
-use crate::fixture::{Fixture, tier};
+use crate::fixture::{Fixture, lease, tier};
 
 /// As many tenants as the goal names, and half as many tombstones among them.
 const CROWD: &str = "
@@ -92,7 +93,7 @@ async fn pages_hold_every_tenant_that_fits_once(fixture: &Fixture) {
 async fn no_filter_reads_much_more_than_it_shows(fixture: &Fixture) {
     // A server process hands in its counts when it ends.
     fixture.store.close().await;
-    let before = rows_read(fixture).await;
+    let before = counted(fixture, "seq_tup_read + idx_tup_fetch").await;
     let store = Store::open(fixture.database.options(), fixture.vault.clone()).await.unwrap();
     let mut pages = 0;
     for filter in filters() {
@@ -105,21 +106,42 @@ async fn no_filter_reads_much_more_than_it_shows(fixture: &Fixture) {
         }
     }
     store.close().await;
-    let read = rows_read(fixture).await - before;
+    let read = counted(fixture, "seq_tup_read + idx_tup_fetch").await - before;
     assert!(pages > 300 && read / pages < 200, "{read} rows read for {pages} pages");
 }
 
-async fn rows_read(fixture: &Fixture) -> i64 {
+/// What the server counted, once every process of the store has ended and handed in its counts.
+async fn counted(fixture: &Fixture, of: &str) -> i64 {
     let mut connection = fixture.superuser().await;
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
                   AND backend_type = 'client backend'";
     while sqlx::query_scalar::<_, i64>(others).fetch_one(&mut connection).await.unwrap() > 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    sqlx::query_scalar("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables WHERE relname = 'tenant'")
+    sqlx::query_scalar(AssertSqlSafe(format!("SELECT sum({of})::bigint FROM pg_stat_user_tables")))
         .fetch_one(&mut connection)
         .await
         .unwrap()
+}
+
+#[tokio::test]
+async fn plans_of_small_tables_do_not_read_them_whole_when_they_grow() {
+    let fixture = Fixture::new("lists_plans").await;
+    fixture.active("first").await;
+    // As autovacuum does: from now on the planner knows how small the tables are.
+    sqlx::raw_sql("VACUUM ANALYZE").execute(&mut fixture.superuser().await).await.unwrap();
+    fixture.store.close().await;
+    let before = counted(&fixture, "seq_scan").await;
+    let store = Store::open(fixture.database.options(), fixture.vault.clone()).await.unwrap();
+    let fixture = Fixture { store, ..fixture };
+    let opening = 10;
+    for number in 0..40 {
+        fixture.active(&format!("t{number}")).await;
+        fixture.store.claim_next(&lease("w")).await.unwrap();
+    }
+    fixture.store.close().await;
+    let scans = counted(&fixture, "seq_scan").await - before;
+    assert!(scans <= opening, "{scans} scans of whole tables for 40 creations");
 }
 
 #[tokio::test]

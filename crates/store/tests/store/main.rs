@@ -1,5 +1,7 @@
 //! The store against a real PostgreSQL, each test in a database of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
 mod access;
 mod audit_log;
 mod fixture;
@@ -9,4 +11,3 @@ mod opening;
 mod operations;
 mod runs;
 mod tiers;
-mod scratch;

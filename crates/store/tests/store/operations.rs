@@ -4,7 +4,7 @@ use guardian_model::{
     OperationKind, OperationState, Permission, Plan, Step, TenantKey, TenantState,
     access::{Actor, Permit},
 };
-use guardian_store::{AuditFilter, BeginError, ClaimError, InterveneError, OperationFilter, Secrets, StoreError};
+use guardian_store::{AuditFilter, BeginError, Begun, ClaimError, InterveneError, OperationFilter, Secrets, StoreError};
 
 use crate::fixture::{Fixture, lease, lost, new_tenant, permit, place, plan};
 
@@ -35,6 +35,24 @@ async fn a_creation_goes_through_and_leaves_its_trace() {
     assert_eq!(told, [("operation.create", "done"), ("tenant.create", "allowed")]);
     // Over is over.
     assert!(matches!(fixture.store.finish(&claim, Some(20)).await, Err(ClaimError::Fenced(_))));
+}
+
+#[tokio::test]
+async fn a_creation_need_not_wait_for_the_disk_twice() {
+    let fixture = Fixture::new("op_unflushed").await;
+    let begun = fixture
+        .store
+        .begin_create_unflushed(&write(), new_tenant("acme", "free"), Secrets::default(), plan(1), None, &lease("w"))
+        .await
+        .unwrap();
+    let Begun::New(claim) = begun else { panic!("replayed without a key") };
+    assert_eq!(fixture.store.finish(&claim, Some(1)).await.unwrap().state, OperationState::Done);
+    let mut connection = fixture.superuser().await;
+    let server: String = sqlx::query_scalar("SELECT system_identifier::text FROM pg_control_system()")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(fixture.store.system_identifier().await, Some(server));
 }
 
 #[tokio::test]
@@ -101,7 +119,10 @@ async fn one_live_operation_a_tenant() {
     let wrong = suspend(&[TenantState::Suspended]).await.unwrap_err();
     assert_eq!(wrong.to_string(), "the tenant is active; this needs it to be suspended");
     let (a, b) = tokio::join!(suspend(&[TenantState::Active]), suspend(&[TenantState::Active]));
-    let (won, lost) = if a.is_ok() { (a.unwrap(), b) } else { (b.unwrap(), a) };
+    let (won, lost) = match (a, b) {
+        (Ok(won), lost) | (lost, Ok(won)) => (won, lost),
+        neither => panic!("neither began: {neither:?}"),
+    };
     assert!(matches!(lost, Err(BeginError::Busy(id)) if id == won.id), "{lost:?}");
     let mut connection = fixture.superuser().await;
     let second = sqlx::query(
@@ -174,7 +195,7 @@ async fn a_deletion_waits_can_be_cancelled_and_ends() {
         || fixture.store.begin(&permit, tenant, OperationKind::Delete, plan.clone(), &[TenantState::Active], &lease);
     let claim = delete().await.unwrap();
     assert_eq!(claim.tenant.state, TenantState::Deleting);
-    fixture.store.reschedule(&claim, Duration::from_secs(3600), None).await.unwrap();
+    fixture.store.reschedule(&claim, Duration::from_hours(1), None).await.unwrap();
     assert!(fixture.store.claim_next(&lease).await.unwrap().is_none(), "not due, yet claimed");
     let cancelled = fixture.store.cancel(&permit, claim.id).await.unwrap();
     assert_eq!(cancelled.state, OperationState::Undoing);
