@@ -24,7 +24,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Sent in the start-up packet, which outranks `ALTER ROLE … SET` and `ALTER DATABASE … SET`: a database that a tenant or
 /// its owner has set up in some other way behaves the same.
-const PINNED: [(&str, &str); 9] = [
+const PINNED: [(&str, &str); 10] = [
+    // Compiling a query on the catalogs takes longer than any of them runs.
+    ("jit", "off"),
     ("search_path", "pg_catalog"),
     ("lock_timeout", "5s"),
     ("statement_timeout", "0"),

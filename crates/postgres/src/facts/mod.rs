@@ -13,6 +13,7 @@ mod server;
 use serde::{Deserialize, Serialize};
 
 pub use collect::{CollectError, PlaceFacts, collect, collect_place};
+pub use keys::{ForeignKeyFacts, KeyFacts, LeakyIndex};
 
 /// A catalog object's OID; only a reference between facts of one collection.
 pub type Oid = u32;
@@ -240,83 +241,6 @@ pub struct CheckFacts {
     pub name: String,
     /// Whether old rows are known to satisfy it.
     pub validated: bool,
-}
-
-/// A unique index, a unique or primary key, or an exclusion constraint.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "they are columns of pg_index and pg_constraint")]
-pub struct KeyFacts {
-    /// The index's OID.
-    pub oid: Oid,
-    /// Its table.
-    pub table: Oid,
-    /// The constraint's name, or the index's.
-    pub name: String,
-    /// `p` primary key, `u` unique, `x` exclusion; `None`: an index alone.
-    pub constraint: Option<char>,
-    /// Key columns in order; `None` for an expression.
-    pub columns: Vec<Option<String>>,
-    /// `btree (a, b) INCLUDE (c) WHERE …`: the index's definition after `USING`.
-    pub definition: String,
-    /// The constraint's `INCLUDE` columns.
-    pub included: Vec<String>,
-    /// Has a WHERE clause.
-    pub partial: bool,
-    /// NULLS NOT DISTINCT (15+)
-    pub nulls_not_distinct: bool,
-    /// Usable.
-    pub valid: bool,
-    /// DEFERRABLE
-    pub deferrable: bool,
-    /// INITIALLY DEFERRED
-    pub deferred: bool,
-    /// Views that would have to go with the constraint (they group by the key).
-    pub dependent_views: Vec<String>,
-}
-
-/// A foreign key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "they are columns of pg_constraint")]
-pub struct ForeignKeyFacts {
-    /// The constraint's name.
-    pub name: String,
-    /// The referencing table.
-    pub table: Oid,
-    /// The referenced table.
-    pub referenced: Oid,
-    /// The referenced table in words, also when it lies outside the place.
-    pub referenced_name: String,
-    /// The index behind the referenced key.
-    pub referenced_index: Oid,
-    /// Referencing columns.
-    pub columns: Vec<String>,
-    /// Referenced columns, in the same order.
-    pub referenced_columns: Vec<String>,
-    /// `a` no action, `r` restrict, `c` cascade, `n` set null, `d` set default.
-    pub on_delete: char,
-    /// The same for updates.
-    pub on_update: char,
-    /// The columns that ON DELETE sets (15+); empty: all.
-    pub on_delete_columns: Vec<String>,
-    /// MATCH FULL
-    pub match_full: bool,
-    /// DEFERRABLE
-    pub deferrable: bool,
-    /// INITIALLY DEFERRED
-    pub deferred: bool,
-    /// Validated.
-    pub validated: bool,
-}
-
-/// An index of which row-level security makes some columns unusable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeakyIndex {
-    /// Its table.
-    pub table: Oid,
-    /// Its name.
-    pub name: String,
-    /// The columns, each with its operator class: `custom (jsonb_path_ops)`.
-    pub columns: Vec<String>,
 }
 
 /// A policy.

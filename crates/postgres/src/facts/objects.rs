@@ -67,7 +67,7 @@ pub(super) async fn open_system_functions(connection: &mut PgConnection) -> Resu
          FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace \
          WHERE (n.nspname = 'pg_catalog' AND (p.proname ~ '^lo_' OR p.proname IN ('loread', 'lowrite', \
                   'pg_terminate_backend', 'pg_cancel_backend', 'pg_stat_get_activity', 'pg_stat_get_backend_activity')) \
-                OR p.proname ~ '^pg_stat_(statements|monitor|kcache)' AND has_schema_privilege('public', n.oid, 'USAGE')) \
+                OR p.proname ~ '^(pg_stat_(statements|monitor|kcache)|dblink)' AND has_schema_privilege('public', n.oid, 'USAGE')) \
            AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS a WHERE a.grantee = 0) \
          ORDER BY 1";
     rows(connection, "the system's functions", sql, |query| query).await

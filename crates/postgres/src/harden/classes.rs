@@ -59,6 +59,7 @@ impl Planner<'_> {
                 Some(Class::Global) | None => {}
             }
         }
+        self.refuse_another_application();
         for rule in &self.facts.rules {
             if let Some(relation) = self.relation(rule.table)
                 && !relation.extension
@@ -72,6 +73,26 @@ impl Planner<'_> {
                     ],
                 );
             }
+        }
+    }
+
+    /// Two applications in one database would share a registry, and one's capability could open the other's tenant.
+    fn refuse_another_application(&mut self) {
+        let own = self.declaration.roles.registry();
+        let registry =
+            self.facts.relations.iter().find(|relation| relation.schema == "guardian" && relation.name == "capability");
+        if let Some(other) = registry.map(|registry| registry.owner.as_str())
+            && let Some(application) = other.strip_suffix("_registry")
+            && other != own
+        {
+            self.refuse(
+                format!("database {}", self.facts.database.name),
+                format!("it belongs to the application `{application}` already"),
+                vec![
+                    "give each application a database of its own: `application.database`".to_owned(),
+                    format!("the application has a new name: rename the roles `{application}_…` to match it"),
+                ],
+            );
         }
     }
 

@@ -86,6 +86,12 @@ impl Planner<'_> {
         if found.is_none() {
             statements.push(statement("guardian", "CREATE SCHEMA guardian", "holds Guardian's own objects"));
         }
+        let admin = &self.facts.server.admin;
+        let is_safe = |owner: &String| owner == admin || self.facts.role(owner).is_some_and(|role| role.superuser);
+        if found.is_some_and(|schema| !is_safe(&schema.owner)) {
+            let sql = format!("ALTER SCHEMA guardian OWNER TO {}", ident(admin));
+            statements.push(statement("guardian", sql, "a schema's owner may drop whatever is in it"));
+        }
         let held = found.map_or(&[][..], |schema| &schema.grants);
         let wanted: [(&str, &[&str]); 4] = [
             (roles.app(), &["USAGE"]),

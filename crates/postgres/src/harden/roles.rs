@@ -6,7 +6,10 @@ use super::{
     Statement,
     planner::{Planner, statement},
 };
-use crate::{facts::RoleFacts, quote::ident};
+use crate::{
+    facts::{RoleFacts, RoleSetting},
+    quote::ident,
+};
 
 /// Settings of the application's role that statements could rely on: a tenant may have changed them for everybody, since a
 /// role may always `ALTER ROLE` itself.
@@ -91,13 +94,13 @@ impl Planner<'_> {
 
     fn settings(&self) -> Vec<Statement> {
         let mut statements = Vec::new();
+        let path = self.search_path();
         for setting in &self.facts.role_settings {
             let name = setting.setting.split_once('=').map_or(setting.setting.as_str(), |(name, _)| name);
-            if POISONOUS_SETTINGS.contains(&name) || name.contains('.') {
-                let scope = setting
-                    .database
-                    .as_ref()
-                    .map_or_else(String::new, |database| format!(" IN DATABASE {}", ident(database)));
+            let is_poison = POISONOUS_SETTINGS.contains(&name) || name.contains('.');
+            if is_poison && !path.as_ref().is_some_and(|path| path.is(setting)) {
+                let scope =
+                    setting.database.as_ref().map_or_else(String::new, |name| format!(" IN DATABASE {}", ident(name)));
                 statements.push(statement(
                     &setting.role,
                     format!("ALTER ROLE {}{scope} RESET {}", ident(&setting.role), dotted(name)),
@@ -105,24 +108,53 @@ impl Planner<'_> {
                 ));
             }
         }
+        let app = self.declaration.roles.app();
+        if let Some(path) = path.filter(|path| !self.facts.role_settings.iter().any(|setting| path.is(setting))) {
+            let SearchPath { database, schema, .. } = path;
+            let sql =
+                format!("ALTER ROLE {} IN DATABASE {} SET search_path = {}", ident(app), ident(database), ident(schema));
+            statements.push(statement(app, sql, "so that the application need not name its schema"));
+        }
         if self.facts.server.superuser {
-            let app = self.declaration.roles.app();
             for name in QUIET_LOG {
                 let wanted = format!("{name}=0");
-                let is_set = |setting: &&crate::facts::RoleSetting| {
-                    setting.role == app && setting.database.is_none() && setting.setting == wanted
-                };
-                if !self.facts.role_settings.iter().any(|setting| is_set(&setting)) {
+                let is_set =
+                    |setting: &RoleSetting| setting.role == app && setting.database.is_none() && setting.setting == wanted;
+                if !self.facts.role_settings.iter().any(is_set) {
                     let sql = format!("ALTER ROLE {} SET {name} = 0", ident(app));
-                    statements.push(statement(
-                        app,
-                        sql,
-                        "bind parameters carry capabilities, and the server's log shows them",
-                    ));
+                    let reason = "bind parameters carry capabilities, and the server's log shows them";
+                    statements.push(statement(app, sql, reason));
                 }
             }
         }
         statements
+    }
+
+    /// The application's search path, where PostgreSQL's own default does not find the schema.
+    fn search_path(&self) -> Option<SearchPath<'_>> {
+        let declaration = self.declaration;
+        (declaration.schema != "public").then(|| SearchPath {
+            role: declaration.roles.app(),
+            database: &self.facts.database.name,
+            schema: &declaration.schema,
+        })
+    }
+}
+
+/// The setting of a search path of one schema.
+struct SearchPath<'a> {
+    role: &'a str,
+    database: &'a str,
+    schema: &'a str,
+}
+
+impl SearchPath<'_> {
+    /// Whether this is the setting; the server quotes the name only where it must.
+    fn is(&self, setting: &RoleSetting) -> bool {
+        let value = setting.setting.strip_prefix("search_path=");
+        setting.role == self.role
+            && setting.database.as_deref() == Some(self.database)
+            && value.is_some_and(|value| value == self.schema || value == ident(self.schema))
     }
 }
 

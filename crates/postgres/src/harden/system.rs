@@ -16,6 +16,9 @@ impl Planner<'_> {
                         (Some("pg_signal_backend"), "all tenants' sessions are of one role, which may end its own")
                     }
                     name if name.starts_with("pg_stat_") => (Some("pg_read_all_stats"), STATEMENTS_ARE_SHARED),
+                    name if name.starts_with("dblink") => {
+                        (None, "its connections outlive the tenant that opened them, and lead past this server's policies")
+                    }
                     _ => (None, "large objects belong to roles, not to tenants"),
                 };
                 let sql = format!("REVOKE EXECUTE ON FUNCTION {} FROM PUBLIC", function.signature);

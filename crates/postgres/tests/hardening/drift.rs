@@ -78,6 +78,10 @@ drift! {
     role_attribute: "ALTER ROLE {app}_app CREATEROLE" => ["ALTER ROLE \"{app}_app\" NOCREATEROLE"];
     membership: "GRANT pg_read_all_data TO {app}_app" => ["REVOKE \"pg_read_all_data\" FROM \"{app}_app\""];
     enter_role_given_away: "GRANT {app}_enter TO {app}_app" => ["REVOKE \"{app}_enter\" FROM \"{app}_app\""];
+    registry_schema_given_away: "ALTER SCHEMA guardian OWNER TO {app}_definer" => [
+        "ALTER SCHEMA guardian OWNER TO \"guardian\"",
+        "GRANT USAGE ON SCHEMA guardian TO \"{app}_definer\"",
+    ];
     registry_grant: "GRANT SELECT ON guardian.capability TO {app}_app" =>
         ["REVOKE SELECT ON guardian.capability FROM \"{app}_app\" CASCADE"];
     register_granted: "GRANT SET ON PARAMETER backtrace_functions TO {app}_app" =>

@@ -142,6 +142,9 @@ closed_by_apply! {
     statements_of_others: "CREATE SCHEMA monitoring; GRANT USAGE ON SCHEMA monitoring TO PUBLIC;
         CREATE VIEW monitoring.pg_stat_statements AS SELECT body AS query FROM note;
         GRANT SELECT ON monitoring.pg_stat_statements TO PUBLIC" => "SELECT query FROM monitoring.pg_stat_statements";
+    connections_of_dblink: "CREATE SCHEMA tools; GRANT USAGE ON SCHEMA tools TO PUBLIC;
+        CREATE FUNCTION tools.dblink_get_connections() RETURNS SETOF text LANGUAGE sql
+        AS 'SELECT ''open''::text'" => "SELECT tools.dblink_get_connections()";
     statements_of_others_by_function: "CREATE SCHEMA monitoring; GRANT USAGE ON SCHEMA monitoring TO PUBLIC;
         CREATE FUNCTION monitoring.pg_stat_statements(boolean) RETURNS SETOF text LANGUAGE sql
         AS 'SELECT ''secret of b''::text'" => "SELECT monitoring.pg_stat_statements(true)";

@@ -93,3 +93,14 @@ async fn a_partition_of_a_global_table_needs_no_declaration_of_its_own() {
         "CREATE TABLE rate (day date, value int) PARTITION BY RANGE (day); CREATE TABLE rate_all PARTITION OF rate DEFAULT";
     Application::new(schema, "global = { rate = \"the same for all\" }").await.harden().await;
 }
+
+#[tokio::test]
+async fn a_second_application_in_the_same_database() {
+    let mut first = Application::new("CREATE TABLE t (tenant_id uuid NOT NULL)", "").await;
+    first.harden().await;
+    let name = std::mem::replace(&mut first.name, guardian_testkit::unique("second"));
+    first.declare("");
+    let refusals = first.plan().await.refusals;
+    assert_eq!(refusals.len(), 1, "{refusals:#?}");
+    assert_eq!(refusals[0].problem, format!("it belongs to the application `{name}` already"));
+}
