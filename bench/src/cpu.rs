@@ -1,8 +1,15 @@
 //! CPU time and memory of other processes, read from `/proc`.
 
-use std::fs;
+use std::{
+    fs,
+    process::{Child, Command},
+};
 
 use anyhow::{Context, Result};
+use rustix::{
+    process::Pid,
+    thread::{CpuSet, sched_setaffinity},
+};
 
 /// Nanoseconds that the process's main thread has run.
 pub fn thread_ns(pid: i32) -> Result<u64> {
@@ -16,4 +23,48 @@ pub fn resident_kb(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("reading the memory of {pid}"))?;
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS line")?;
     Ok(line.split_whitespace().nth(1).context("an empty VmRSS line")?.parse()?)
+}
+
+/// Keeps a process (`None`: this one) on one core, so that two compared processes share it, and neither shares the client's.
+/// On a machine of one core everything stays where it is.
+pub fn pin(pid: Option<i32>, core: usize) -> Result<()> {
+    if std::thread::available_parallelism()?.get() <= core {
+        return Ok(());
+    }
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    let pid = pid.map(|pid| Pid::from_raw(pid).context("no such process")).transpose()?;
+    sched_setaffinity(pid, &cores).with_context(|| format!("pinning a process to core {core}"))
+}
+
+/// Keeps every core awake while it lives, at the lowest priority: on a virtual machine a core that sleeps between two
+/// statements charges its waking up to whoever is woken.
+#[derive(Debug)]
+pub struct Awake(Vec<Child>);
+
+impl Awake {
+    /// Starts one idle loop a core.
+    pub fn keep() -> Result<Self> {
+        let cores = std::thread::available_parallelism()?.get();
+        let mut awake = Self(Vec::new());
+        for core in 0..cores {
+            let child = Command::new("nice")
+                .args(["-n", "19", "sh", "-c", "while :; do :; done"])
+                .spawn()
+                .context("starting an idle loop")?;
+            let pid = i32::try_from(child.id())?;
+            awake.0.push(child);
+            pin(Some(pid), core)?;
+        }
+        Ok(awake)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
