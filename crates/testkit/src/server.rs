@@ -149,7 +149,7 @@ impl Server {
             .host("127.0.0.1")
             .port(self.access.port)
             .socket(&self.access.socket)
-            .username("guardian")
+            .username("guardian_admin")
             .password(&self.access.password)
             .database(database)
             .disable_statement_logging()
@@ -157,7 +157,7 @@ impl Server {
 
     /// The same as a URL over TCP, for programs.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://guardian:{}@127.0.0.1:{}/{database}", self.access.password, self.access.port)
+        format!("postgres://guardian_admin:{}@127.0.0.1:{}/{database}", self.access.password, self.access.port)
     }
 
     /// A superuser's connection.

@@ -29,7 +29,7 @@ use self::{
 use crate::{binaries::Binaries, run_as::RunAs};
 
 /// The superuser of the cluster.
-const SUPERUSER: &str = "guardian";
+const SUPERUSER: &str = "guardian_admin";
 /// Attempts at a free port, which another process may take in between.
 const PORT_ATTEMPTS: u32 = 5;
 
