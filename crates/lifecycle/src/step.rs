@@ -7,7 +7,7 @@ use std::{any::Any, path::PathBuf, sync::Arc};
 
 use guardian_model::{Config, Place, Step, TenantKey, TierName, key::KeyError};
 use guardian_postgres::{
-    CollectError, Declaration, Statement, collect_place,
+    CollectError, Declaration, collect_place,
     connect::{Clusters, ConnectError},
     grant_place,
     registry::RegistryError,
@@ -214,16 +214,15 @@ impl Steps {
             let object = object.to_owned();
             move |source| StepError::Grant { object, place: place.to_string(), source }
         };
-        // The planner takes queries of the catalog for expensive: compiling them lasts ten times as long as running them.
-        sqlx::query("SET jit = off").execute(&mut *connection).await.map_err(failed(&place.schema))?;
         let facts = collect_place(connection, &declaration, &place.schema).await;
         let facts = facts.map_err(|source| StepError::Look { place: place.to_string(), source })?;
         let mut transaction = connection.begin().await.map_err(failed(&place.schema))?;
         // Grants on the database itself change one catalog row, which two sessions may not do at once.
         lock::hold_in_transaction(&mut transaction, &format!("database {}", place.database)).await?;
-        for Statement { object, sql, .. } in grant_place(&facts, &declaration, role, key) {
-            sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *transaction).await.map_err(failed(&object))?;
-        }
+        // One message: there are a few for each table, and a journey for each would take longer than they do.
+        let statements: Vec<_> = grant_place(&facts, &declaration, role, key).into_iter().map(|grant| grant.sql).collect();
+        let statements = sqlx::raw_sql(AssertSqlSafe(statements.join(";\n")));
+        statements.execute(&mut *transaction).await.map_err(failed(&place.schema))?;
         transaction.commit().await.map_err(failed(&place.schema))
     }
 

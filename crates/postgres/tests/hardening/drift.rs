@@ -72,14 +72,14 @@ drift! {
         ["ALTER VIEW \"public\".\"recent\" SET (security_invoker = true)"];
     sequence_grant: "GRANT SELECT ON SEQUENCE event_n_seq TO {app}_app" =>
         ["REVOKE SELECT ON SEQUENCE \"public\".\"event_n_seq\" FROM \"{app}_app\" CASCADE"];
-    function_owner: "ALTER FUNCTION fresh() OWNER TO guardian" => [
+    function_owner: "ALTER FUNCTION fresh() OWNER TO guardian_admin" => [
         "ALTER FUNCTION \"public\".\"fresh\"() OWNER TO \"{app}_definer\"",
     ];
     role_attribute: "ALTER ROLE {app}_app CREATEROLE" => ["ALTER ROLE \"{app}_app\" NOCREATEROLE"];
     membership: "GRANT pg_read_all_data TO {app}_app" => ["REVOKE \"pg_read_all_data\" FROM \"{app}_app\""];
     enter_role_given_away: "GRANT {app}_enter TO {app}_app" => ["REVOKE \"{app}_enter\" FROM \"{app}_app\""];
     registry_schema_given_away: "ALTER SCHEMA guardian OWNER TO {app}_definer" => [
-        "ALTER SCHEMA guardian OWNER TO \"guardian\"",
+        "ALTER SCHEMA guardian OWNER TO \"guardian_admin\"",
         "GRANT USAGE ON SCHEMA guardian TO \"{app}_definer\"",
     ];
     registry_grant: "GRANT SELECT ON guardian.capability TO {app}_app" =>

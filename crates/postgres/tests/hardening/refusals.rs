@@ -71,7 +71,7 @@ refused! {
         "keys = { t_ab = \"composite\" }" => "u_a_b_fkey on public.u", "MATCH FULL";
     a_rewrite_rule: "CREATE TABLE t (tenant_id uuid NOT NULL, a int); CREATE TABLE log (tenant_id uuid NOT NULL);
         CREATE RULE copy AS ON INSERT TO t DO ALSO INSERT INTO log SELECT tenant_id FROM t", "" =>
-        "rule copy on public.t", "runs with the rights of `guardian`";
+        "rule copy on public.t", "runs with the rights of `guardian_admin`";
 }
 
 #[tokio::test]

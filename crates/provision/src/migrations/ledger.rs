@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use guardian_postgres::quote::ident;
-use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgErrorPosition};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction, postgres::PgErrorPosition};
 
 use super::{Migration, Migrations, split::Statement};
 use crate::{
@@ -138,12 +138,31 @@ pub async fn forget(connection: &mut PgConnection, schema: &str) -> Result<(), P
         .map_err(failed("strike from the ledger", schema))
 }
 
+/// A file is one message. Only when it fails is it tried again statement by statement, to find the one at fault.
 async fn in_transaction(connection: &mut PgConnection, schema: &str, migration: &Migration) -> Result<(), MigrateError> {
-    let mut transaction = connection.begin().await.map_err(failed("begin a migration of", schema))?;
-    execute(&mut transaction, "set the path for", schema, format!("SET LOCAL search_path = {}", ident(schema))).await?;
+    let mut whole = begin(connection, schema).await?;
+    if sqlx::raw_sql(AssertSqlSafe(migration.sql.clone())).execute(&mut *whole).await.is_ok() {
+        return commit(whole, schema, migration).await;
+    }
+    whole.rollback().await.map_err(failed("roll back a migration of", schema))?;
+    let mut transaction = begin(connection, schema).await?;
     for statement in migration.statements() {
         run(&mut transaction, schema, migration, statement, "nothing of this file was kept").await?;
     }
+    commit(transaction, schema, migration).await
+}
+
+async fn begin<'c>(connection: &'c mut PgConnection, schema: &str) -> Result<Transaction<'c, Postgres>, MigrateError> {
+    let mut transaction = connection.begin().await.map_err(failed("begin a migration of", schema))?;
+    execute(&mut transaction, "set the path for", schema, format!("SET LOCAL search_path = {}", ident(schema))).await?;
+    Ok(transaction)
+}
+
+async fn commit(
+    mut transaction: Transaction<'_, Postgres>,
+    schema: &str,
+    migration: &Migration,
+) -> Result<(), MigrateError> {
     reset(&mut transaction, schema).await?;
     record(&mut transaction, schema, migration).await?;
     transaction.commit().await.map_err(|source| MigrateError::Statement {
