@@ -122,7 +122,7 @@ WITH new_tenant AS (
     INSERT INTO audit_entry (actor, action, tenant, outcome, detail)
     VALUES ($15, 'tenant.create', $1, 'allowed', $20::text::json)
 )
-SELECT created_at, CASE WHEN $21 THEN set_config('synchronous_commit', 'off', true) END FROM new_tenant";
+SELECT created_at FROM new_tenant";
 
 impl Store {
     /// Begins the creation of a tenant, leased to the caller, who is expected to carry it out.
@@ -134,35 +134,6 @@ impl Store {
         plan: Plan,
         idempotency: Option<&Idempotency>,
         lease: &Lease,
-    ) -> Result<Begun, BeginError> {
-        self.create(permit, new, secrets, plan, idempotency, lease, true).await
-    }
-
-    /// The same without waiting for the disk, for a creation whose every step writes to the control database's own server
-    /// (see [`Store::system_identifier`]): that server's log keeps the order, so what a later step leaves there after a
-    /// crash is never without the operation that accounts for it. [`Store::finish`] waits for the disk.
-    pub async fn begin_create_unflushed(
-        &self,
-        permit: &Permit,
-        new: NewTenant,
-        secrets: Secrets,
-        plan: Plan,
-        idempotency: Option<&Idempotency>,
-        lease: &Lease,
-    ) -> Result<Begun, BeginError> {
-        self.create(permit, new, secrets, plan, idempotency, lease, false).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one place for the two public forms")]
-    async fn create(
-        &self,
-        permit: &Permit,
-        new: NewTenant,
-        secrets: Secrets,
-        plan: Plan,
-        idempotency: Option<&Idempotency>,
-        lease: &Lease,
-        flush: bool,
     ) -> Result<Begun, BeginError> {
         const DOING: &str = "begin the creation of a tenant";
         covers(permit, Permission::TenantWrite, Some(new.id))?;
@@ -199,7 +170,6 @@ impl Store {
             .bind(idempotency.map(|given| given.key.as_str()))
             .bind(idempotency.map(|given| given.request_hash.as_slice()))
             .bind(&detail)
-            .bind(!flush)
             .fetch_one(&self.pool)
             .await;
         let created_at = match created {

@@ -34,15 +34,6 @@ impl Store {
         Ok(Counts { tenants: tenants.into_iter().collect(), operations_live, incidents_open })
     }
 
-    /// Names the server that the control database is on; two clusters with the same one are the same server (or a copy of
-    /// it), whose writes stand in one log. `None` where the role may not ask.
-    pub async fn system_identifier(&self) -> Option<String> {
-        sqlx::query_scalar("SELECT system_identifier::text FROM pg_catalog.pg_control_system()")
-            .fetch_one(&self.pool)
-            .await
-            .ok()
-    }
-
     /// Whether the control database answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.pool).await.doing("answer").map(drop)

@@ -38,24 +38,6 @@ async fn a_creation_goes_through_and_leaves_its_trace() {
 }
 
 #[tokio::test]
-async fn a_creation_need_not_wait_for_the_disk_twice() {
-    let fixture = Fixture::new("op_unflushed").await;
-    let begun = fixture
-        .store
-        .begin_create_unflushed(&write(), new_tenant("acme", "free"), Secrets::default(), plan(1), None, &lease("w"))
-        .await
-        .unwrap();
-    let Begun::New(claim) = begun else { panic!("replayed without a key") };
-    assert_eq!(fixture.store.finish(&claim, Some(1)).await.unwrap().state, OperationState::Done);
-    let mut connection = fixture.superuser().await;
-    let server: String = sqlx::query_scalar("SELECT system_identifier::text FROM pg_control_system()")
-        .fetch_one(&mut connection)
-        .await
-        .unwrap();
-    assert_eq!(fixture.store.system_identifier().await, Some(server));
-}
-
-#[tokio::test]
 async fn secrets_do_not_stand_in_clear() {
     let fixture = Fixture::new("op_sealed").await;
     let tenant = fixture.active("acme").await;
