@@ -21,6 +21,9 @@ use crate::{Lifecycle, LifecycleError, secret, step::StepError};
 
 /// How long a ticket can be used to begin its session.
 const TICKET_VALID_S: u32 = 60;
+/// Tickets of one tenant at once, from their issue until they are reaped: each may hold a connection that all tenants share, and
+/// one whose session is over cannot be told from one that was not used yet.
+const TICKETS_MAX: usize = 64;
 const TICKET_VALID: Duration = Duration::from_secs(TICKET_VALID_S as u64);
 
 impl Lifecycle {
@@ -39,6 +42,9 @@ impl Lifecycle {
         let key = steps.key(&tenant.key)?;
         if tenant.state != TenantState::Active || !is_open(&mut connection, tenant, &key).await? {
             return Err(LifecycleError::NotActive { slug: tenant.slug.clone(), state: tenant.state });
+        }
+        if store.tenant_tickets(tenant.id).await?.len() >= TICKETS_MAX {
+            return Err(LifecycleError::TooManyTickets { slug: tenant.slug.clone(), limit: TICKETS_MAX });
         }
         let id = TicketId::from_uuid(Uuid::now_v7());
         let role = id.to_string();

@@ -32,6 +32,14 @@ pub enum LifecycleError {
         /// Its state.
         state: TenantState,
     },
+    /// More sessions for people than one tenant may have open.
+    #[error("`{slug}` has {limit} tickets open, which is the limit; end some of those sessions, or wait a minute")]
+    TooManyTickets {
+        /// The tenant.
+        slug: Slug,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The key is none of the application's type.
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -261,7 +261,7 @@ impl Steps {
     /// Ends the tenant's tickets: their roles inherit its rights whether or not its own role may log in.
     pub(crate) async fn end_tickets(&self, connection: &mut PgConnection, grip: &Grip<'_>) -> Result<(), StepError> {
         for IssuedTicket { id, role, .. } in self.store.tenant_tickets(grip.claim.tenant.id).await? {
-            ticket::end(connection, &role).await?;
+            ticket::end(&self.clusters, &grip.claim.tenant.placement.place.cluster, connection, &role).await?;
             self.store.forget_ticket(id).await?;
         }
         Ok(())

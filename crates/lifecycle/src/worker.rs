@@ -113,7 +113,7 @@ impl Lifecycle {
             }
             let connection = connections.get_mut(&cluster).and_then(Option::as_mut);
             let reaped = match connection {
-                Some(connection) => ticket::reap(connection, &role).await,
+                Some(connection) => ticket::reap(&self.engine.steps.clusters, &cluster, connection, &role).await,
                 None => Ok(false),
             };
             let gone = reaped.unwrap_or_else(|error| {

@@ -67,6 +67,9 @@ async fn suspending_ends_the_sessions_of_tickets() {
     for isolation in [Isolation::Row, Isolation::Schema] {
         let tenant = house.create(isolation).await;
         let mut session = house.enter(&tenant).await;
+        // What would keep the ticket's role from being dropped, and the suspension from going through.
+        let leave_something = "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC";
+        sqlx::query(leave_something).execute(&mut session).await.unwrap();
         let change = lifecycle.suspend(&permit(), tenant.id).await.unwrap();
         assert_eq!(change.tenant.state, TenantState::Suspended);
         assert!(session.ping().await.is_err(), "{isolation}");
@@ -283,6 +286,23 @@ async fn expired_tickets_are_dropped() {
         assert_eq!(count(&house, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{}'", ticket.role)).await, 0);
     }
     workers.stop().await;
+}
+
+#[tokio::test]
+async fn the_tickets_of_a_tenant_are_limited() {
+    let house = House::hardened().await;
+    let (tenant, other) = (house.create(Isolation::Row).await, house.create(Isolation::Row).await);
+    let (lifecycle, enter) = (house.lifecycle("api"), permit_to(Permission::TenantEnter));
+    let mut issued = house.store.tenant_tickets(tenant.id).await.unwrap().len();
+    let refused = loop {
+        match lifecycle.issue_ticket(&enter, &tenant).await {
+            Ok(_) => issued += 1,
+            Err(refused) => break refused,
+        }
+        assert!(issued < 100, "no limit");
+    };
+    assert!(matches!(refused, LifecycleError::TooManyTickets { limit, .. } if limit == issued), "after {issued}: {refused}");
+    lifecycle.issue_ticket(&enter, &other).await.map(drop).expect("another tenant's tickets are its own");
 }
 
 #[tokio::test]

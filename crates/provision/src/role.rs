@@ -13,10 +13,7 @@ use guardian_postgres::{
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 
-use crate::{
-    MAINTENANCE_DATABASE,
-    error::{ProvisionError, execute, failed},
-};
+use crate::error::{ProvisionError, execute, failed};
 
 /// Powers that a tenant's role must not have.
 const POWERLESS: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
@@ -133,8 +130,8 @@ pub(crate) async fn end_sessions(connection: &mut PgConnection, role: &str) -> R
     }
 }
 
-/// Drops the role and what it was granted in every database of its cluster. `connection` is to
-/// [`MAINTENANCE_DATABASE`].
+/// Ends the role's sessions and drops it, with what it was granted or owns in every database of its cluster.
+/// `connection` is to any of them.
 pub async fn remove(
     clusters: &Clusters,
     cluster: &ClusterName,
@@ -149,13 +146,14 @@ pub async fn remove(
         "SELECT DISTINCT d.datname::text FROM pg_catalog.pg_shdepend s \
          JOIN pg_catalog.pg_database d ON d.oid = s.dbid AND d.datallowconn AND d.datconnlimit <> -2 \
          WHERE s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass \
-           AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1)",
+           AND s.refobjid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1) \
+           AND d.datname <> pg_catalog.current_database()",
     )
     .bind(role)
     .fetch_all(&mut *connection)
     .await
     .map_err(failed("look for what depends on role", role))?;
-    for database in databases.iter().filter(|database| *database != MAINTENANCE_DATABASE) {
+    for database in &databases {
         let mut other = clusters.connect(cluster, database).await?;
         disown(&mut other, role).await?;
     }

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use guardian_model::TicketId;
-use guardian_postgres::quote::{ident, literal};
+use guardian_model::{ClusterName, TicketId};
+use guardian_postgres::{
+    connect::Clusters,
+    quote::{ident, literal},
+};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -54,30 +57,31 @@ pub async fn create(connection: &mut PgConnection, terms: &Terms<'_>) -> Result<
     Ok(Timestamp::from_microsecond(until_us).unwrap_or(Timestamp::MAX))
 }
 
-/// Ends the ticket's session, if any, and drops it. No such ticket is fine.
-pub async fn end(connection: &mut PgConnection, ticket: &str) -> Result<(), ProvisionError> {
-    let found: Option<i32> = sqlx::query_scalar("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = $1")
-        .bind(ticket)
-        .fetch_optional(&mut *connection)
-        .await
-        .map_err(failed("look for ticket", ticket))?;
-    if found.is_none() {
-        return Ok(());
-    }
-    execute(connection, "shut ticket", ticket, format!("ALTER ROLE {} NOLOGIN", ident(ticket))).await?;
-    role::end_sessions(connection, ticket).await?;
-    execute(connection, "drop ticket", ticket, format!("DROP ROLE IF EXISTS {}", ident(ticket))).await
+/// Ends the ticket's session, if any, and drops it with whatever its session left behind: a role may always make default
+/// privileges of its own, and those would keep it from being dropped. No such ticket is fine.
+pub async fn end(
+    clusters: &Clusters,
+    cluster: &ClusterName,
+    connection: &mut PgConnection,
+    ticket: &str,
+) -> Result<(), ProvisionError> {
+    role::remove(clusters, cluster, connection, ticket).await
 }
 
 /// Drops an expired ticket unless its session still runs; says whether it is gone.
-pub async fn reap(connection: &mut PgConnection, ticket: &str) -> Result<bool, ProvisionError> {
+pub async fn reap(
+    clusters: &Clusters,
+    cluster: &ClusterName,
+    connection: &mut PgConnection,
+    ticket: &str,
+) -> Result<bool, ProvisionError> {
     let in_use: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE usename = $1)")
         .bind(ticket)
         .fetch_one(&mut *connection)
         .await
         .map_err(failed("look for sessions of ticket", ticket))?;
     if !in_use {
-        execute(connection, "drop ticket", ticket, format!("DROP ROLE IF EXISTS {}", ident(ticket))).await?;
+        end(clusters, cluster, connection, ticket).await?;
     }
     Ok(!in_use)
 }

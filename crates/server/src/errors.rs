@@ -108,6 +108,7 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::NotFound(_) => Kind::NotFound,
             LifecycleError::NoTier(_) | LifecycleError::Key(_) => Kind::Invalid,
             LifecycleError::NotHardened { .. } | LifecycleError::NotActive { .. } => Kind::WrongState,
+            LifecycleError::TooManyTickets { .. } => Kind::LimitReached,
             LifecycleError::NoReservedCluster(_) | LifecycleError::Migrations(_) => Kind::Configuration,
             LifecycleError::Bounds { .. } | LifecycleError::Cluster { .. } => {
                 return Self::unavailable(error.to_string(), error);

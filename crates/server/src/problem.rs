@@ -76,6 +76,8 @@ kinds! {
     Configuration = CONFLICT, "configuration", "guardian.toml cannot be used as it is";
     /// `apply` needs a decision first.
     Undecided = CONFLICT, "undecided", "Something must be decided first";
+    /// A limit of the tenant's; the detail names it.
+    LimitReached = TOO_MANY_REQUESTS, "limit-reached", "A limit of the tenant is reached";
     /// More requests at once than Guardian takes.
     Overloaded = SERVICE_UNAVAILABLE, "overloaded", "Too many requests at once";
     /// A database or a server that the request needs does not answer.

@@ -11,22 +11,6 @@ use crate::{
     quote::ident,
 };
 
-/// Settings of the application's role that statements could rely on: a tenant may have changed them for everybody, since a
-/// role may always `ALTER ROLE` itself.
-const POISONOUS_SETTINGS: &[&str] = &[
-    "search_path",
-    "row_security",
-    "role",
-    "session_authorization",
-    "session_preload_libraries",
-    "local_preload_libraries",
-    "session_replication_role",
-    "default_transaction_read_only",
-    "default_transaction_isolation",
-    "plan_cache_mode",
-    "check_function_bodies",
-];
-
 /// Bind parameters carry capabilities; the server's log shall not.
 const QUIET_LOG: &[&str] = &["log_parameter_max_length", "log_parameter_max_length_on_error"];
 
@@ -97,14 +81,16 @@ impl Planner<'_> {
         let path = self.search_path();
         for setting in &self.facts.role_settings {
             let name = setting.setting.split_once('=').map_or(setting.setting.as_str(), |(name, _)| name);
-            let is_poison = POISONOUS_SETTINGS.contains(&name) || name.contains('.');
-            if is_poison && !path.as_ref().is_some_and(|path| path.is(setting)) {
+            let is_quiet =
+                setting.database.is_none() && QUIET_LOG.iter().any(|quiet| setting.setting == format!("{quiet}=0"));
+            // Whatever Guardian did not set: a list of dangerous ones would lack the next one.
+            if !is_quiet && !path.as_ref().is_some_and(|path| path.is(setting)) {
                 let scope =
                     setting.database.as_ref().map_or_else(String::new, |name| format!(" IN DATABASE {}", ident(name)));
                 statements.push(statement(
                     &setting.role,
                     format!("ALTER ROLE {}{scope} RESET {}", ident(&setting.role), dotted(name)),
-                    "any session of the role may have set it for all others",
+                    format!("`{name}`: any session of the role may have set it for all others; ALTER DATABASE is for what all should have"),
                 ));
             }
         }

@@ -363,9 +363,19 @@ async fn poisoned_role_settings() {
     app.admit().await;
     let mut a = app.enter(0).await;
     execute(&mut a, "ALTER ROLE CURRENT_USER SET search_path = pg_temp").await.unwrap();
+    execute(&mut a, "ALTER ROLE CURRENT_USER SET standard_conforming_strings = off").await.unwrap();
+    execute(
+        &mut a,
+        &format!("ALTER ROLE CURRENT_USER IN DATABASE {} SET log_parameter_max_length_on_error = -1", app.database.name),
+    )
+    .await
+    .unwrap();
     let mut b = app.enter(1).await;
+    assert_eq!(seen(&mut b, "SHOW log_parameter_max_length_on_error").await, "-1", "not open before");
     assert!(seen(&mut b, "SELECT body FROM note").await.starts_with("ERROR"), "not open before");
     app.harden().await;
     let mut b = app.enter(1).await;
     assert_eq!(seen(&mut b, "SELECT body FROM note").await, SECRET);
+    assert_eq!(seen(&mut b, "SHOW standard_conforming_strings").await, "on");
+    assert_eq!(seen(&mut b, "SHOW log_parameter_max_length_on_error").await, "0");
 }

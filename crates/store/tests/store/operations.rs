@@ -4,7 +4,7 @@ use guardian_model::{
     OperationKind, OperationState, Permission, Plan, Step, TenantKey, TenantState,
     access::{Actor, Permit},
 };
-use guardian_store::{AuditFilter, BeginError, Begun, ClaimError, InterveneError, OperationFilter, Secrets, StoreError};
+use guardian_store::{AuditFilter, BeginError, ClaimError, InterveneError, OperationFilter, Secrets, StoreError};
 
 use crate::fixture::{Fixture, lease, lost, new_tenant, permit, place, plan};
 
