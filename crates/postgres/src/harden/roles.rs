@@ -81,8 +81,7 @@ impl Planner<'_> {
         let path = self.search_path();
         for setting in &self.facts.role_settings {
             let name = setting.setting.split_once('=').map_or(setting.setting.as_str(), |(name, _)| name);
-            let is_quiet =
-                setting.database.is_none() && QUIET_LOG.iter().any(|quiet| setting.setting == format!("{quiet}=0"));
+            let is_quiet = QUIET_LOG.iter().any(|name| is_off(setting, name));
             // Whatever Guardian did not set: a list of dangerous ones would lack the next one.
             if !is_quiet && !path.as_ref().is_some_and(|path| path.is(setting)) {
                 let scope =
@@ -103,10 +102,7 @@ impl Planner<'_> {
         }
         if self.facts.server.superuser {
             for name in QUIET_LOG {
-                let wanted = format!("{name}=0");
-                let is_set =
-                    |setting: &RoleSetting| setting.role == app && setting.database.is_none() && setting.setting == wanted;
-                if !self.facts.role_settings.iter().any(is_set) {
+                if !self.facts.role_settings.iter().any(|setting| setting.role == app && is_off(setting, name)) {
                     let sql = format!("ALTER ROLE {} SET {name} = 0", ident(app));
                     let reason = "bind parameters carry capabilities, and the server's log shows them";
                     statements.push(statement(app, sql, reason));
@@ -142,6 +138,11 @@ impl SearchPath<'_> {
             && setting.database.as_deref() == Some(self.database)
             && value.is_some_and(|value| value == self.schema || value == ident(self.schema))
     }
+}
+
+/// Whether the role has set the parameter to 0 for every database.
+fn is_off(setting: &RoleSetting, name: &str) -> bool {
+    setting.database.is_none() && setting.setting == format!("{name}=0")
 }
 
 /// A parameter's name, of one or two parts.
