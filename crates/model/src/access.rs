@@ -16,7 +16,7 @@ pub enum Role {
     Auditor,
     /// Its own tenant only.
     TenantAdmin,
-    /// The data plane: reads tenants and their capabilities.
+    /// The data plane: reads the snapshot, and nothing else.
     Gateway,
 }
 
@@ -42,6 +42,12 @@ pub enum Permission {
     AuditRead,
     /// Create, list and revoke tokens.
     TokenWrite,
+    /// List the logins of the SQL gateway.
+    LoginRead,
+    /// Create, rotate and delete logins of the SQL gateway.
+    LoginWrite,
+    /// Read the snapshot that a gateway runs on: every tenant with its secrets.
+    SnapshotRead,
 }
 
 impl Role {
@@ -67,17 +73,18 @@ impl Role {
     /// Whether the role holds the permission, for the tenants it may see at all.
     pub const fn grants(self, permission: Permission) -> bool {
         use Permission::{
-            AuditRead, PlatformRead, SchemaWrite, SecretRead, TenantEnter, TenantRead, TenantWrite, TierWrite, TokenWrite,
+            AuditRead, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter, TenantRead,
+            TenantWrite, TierWrite, TokenWrite,
         };
         match self {
             Self::PlatformAdmin => true,
             Self::Operator => match permission {
-                TenantRead | PlatformRead | TenantWrite | TenantEnter | SecretRead | SchemaWrite => true,
-                TierWrite | AuditRead | TokenWrite => false,
+                TenantRead | PlatformRead | TenantWrite | TenantEnter | SecretRead | SchemaWrite | LoginRead => true,
+                TierWrite | AuditRead | TokenWrite | LoginWrite | SnapshotRead => false,
             },
-            Self::Auditor => matches!(permission, TenantRead | PlatformRead | AuditRead),
+            Self::Auditor => matches!(permission, TenantRead | PlatformRead | AuditRead | LoginRead),
             Self::TenantAdmin => matches!(permission, TenantRead | TenantEnter),
-            Self::Gateway => matches!(permission, TenantRead | PlatformRead | SecretRead),
+            Self::Gateway => matches!(permission, SnapshotRead),
         }
     }
 }

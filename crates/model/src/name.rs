@@ -63,6 +63,8 @@ macro_rules! names {
 names! {
     /// Names a tier (`free`, `pro`).
     TierName;
+    /// Names a login of the SQL gateway (`app`, `reports`); it has no dot, so that `app.acme` is a login and a tenant.
+    LoginName;
     /// Names a PostgreSQL server in `guardian.toml` (`main`, `eu-1`).
     ClusterName;
 }

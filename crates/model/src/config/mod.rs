@@ -3,6 +3,8 @@
 //! Parsing is pure; reading the file and the environment is the binary's business.
 
 mod error;
+mod gateway;
+mod issuer;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -10,10 +12,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 pub use error::ConfigError;
+pub use gateway::{Gateway, Tls};
+pub use issuer::{Algorithm, Issuer, IssuerDeclaration, Keys};
 pub use schema::json_schema;
 
 use crate::{
-    ClusterName, Isolation, KeyType, Limits, Place, Slug, Tier, TierName,
+    ClusterName, Isolation, KeyType, Limits, Place, Pooling, Slug, Tier, TierName,
     tier::{WEIGHT_DEFAULT, WEIGHT_MAX},
 };
 
@@ -30,6 +34,12 @@ pub struct Config {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// The application whose tenants Guardian keeps apart.
     pub application: Application,
+    /// The SQL gateway.
+    #[serde(default)]
+    pub gateway: Gateway,
+    /// Whose signed identities the gateways believe, by a name of your choice.
+    #[serde(default)]
+    pub issuers: BTreeMap<String, IssuerDeclaration>,
     /// Tiers by name. A tier declared here cannot be changed over the API.
     #[serde(default)]
     pub tiers: BTreeMap<TierName, TierDeclaration>,
@@ -150,6 +160,9 @@ pub struct TierDeclaration {
     /// Bounds on one tenant.
     #[serde(default)]
     pub limits: Limits,
+    /// How long the SQL gateway lends a server connection to a client.
+    #[serde(default)]
+    pub pooling: Pooling,
     /// Feature flags.
     #[serde(default)]
     pub features: BTreeMap<String, bool>,
@@ -205,6 +218,7 @@ impl Config {
                 isolation: tier.isolation,
                 weight: tier.weight,
                 limits: tier.limits,
+                pooling: tier.pooling,
                 features: tier.features.clone(),
                 declared: true,
             })
@@ -252,6 +266,10 @@ impl Config {
                 let problem = "must be a `postgres://` URL, or `local`".to_owned();
                 return Err((format!("clusters.{name}.url"), problem));
             }
+        }
+        self.gateway.check()?;
+        for (name, issuer) in &self.issuers {
+            issuer.check(name)?;
         }
         for (name, tier) in &self.tiers {
             if tier.weight == 0 || tier.weight > WEIGHT_MAX {
