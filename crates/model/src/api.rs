@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    IncidentId, Isolation, Limits, Operation, OperationId, Role, RunId, Slug, Tenant, TenantId, TicketId, TierName, TokenId,
+    IncidentId, Isolation, Limits, Operation, OperationId, Pooling, Role, RunId, Slug, Tenant, TenantId, TicketId, TierName,
+    TokenId,
 };
 
 /// One page of a list.
@@ -87,6 +88,9 @@ pub struct PutTier {
     /// Bounds on one tenant.
     #[serde(default)]
     pub limits: Limits,
+    /// How long the SQL gateway lends a server connection to a client.
+    #[serde(default)]
+    pub pooling: Pooling,
     /// Feature flags.
     #[serde(default)]
     pub features: BTreeMap<String, bool>,

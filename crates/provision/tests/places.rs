@@ -1,7 +1,7 @@
 //! Roles, schemas and databases on a real server: made twice, removed twice, and what they shut out.
 #![allow(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use guardian_model::{ClusterName, Limits, TicketId};
 use guardian_postgres::{connect::Clusters, scram};
@@ -22,8 +22,13 @@ fn clusters(server: &Server) -> Clusters {
     Clusters::new(BTreeMap::from([(cluster(), server.options(MAINTENANCE_DATABASE))]))
 }
 
-const LIMITS: Limits =
-    Limits { server_connections_max: 3, statement_ms_max: 1_000, idle_in_transaction_ms_max: 2_000, lock_wait_ms_max: 500 };
+static LIMITS: LazyLock<Limits> = LazyLock::new(|| Limits {
+    server_connections_max: 3,
+    statement_ms_max: 1_000,
+    idle_in_transaction_ms_max: 2_000,
+    lock_wait_ms_max: 500,
+    ..Limits::default()
+});
 
 fn bounds() -> Bounds<'static> {
     Bounds { limits: &LIMITS, schema: "Own" }

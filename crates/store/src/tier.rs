@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use guardian_model::{
-    Isolation, Limits, Permission, Tier, TierName,
+    Isolation, Limits, Permission, Pooling, Tier, TierName,
     access::{Actor, Permit},
     api::PutTier,
     tier::WEIGHT_DEFAULT,
@@ -25,6 +25,7 @@ struct TierRow {
     isolation: String,
     weight: i32,
     limits: Json<Limits>,
+    pooling: String,
     features: Json<BTreeMap<String, bool>>,
     declared: bool,
 }
@@ -39,6 +40,7 @@ impl TryFrom<TierRow> for Tier {
             weight: u16::try_from(row.weight)
                 .map_err(|_| StoreError::Unreadable { what: "weight", value: row.weight.to_string() })?,
             limits: row.limits.0,
+            pooling: word("pooling", &row.pooling, Pooling::from_word)?,
             features: row.features.0,
             declared: row.declared,
         })
@@ -70,11 +72,12 @@ pub enum TierError {
     Store(#[from] StoreError),
 }
 
-const READ: &str = "SELECT name, isolation, weight, limits, features, declared FROM tier WHERE $1::text IS NULL OR name = $1
-     ORDER BY name";
-const UPSERT: &str = "INSERT INTO tier (name, isolation, weight, limits, features, declared) VALUES ($1, $2, $3, $4, $5, $6)
+const READ: &str = "SELECT name, isolation, weight, limits, pooling, features, declared FROM tier
+     WHERE $1::text IS NULL OR name = $1 ORDER BY name";
+const UPSERT: &str = "INSERT INTO tier (name, isolation, weight, limits, pooling, features, declared)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)
      ON CONFLICT (name) DO UPDATE SET isolation = excluded.isolation, weight = excluded.weight, limits = excluded.limits,
-         features = excluded.features, declared = excluded.declared";
+         pooling = excluded.pooling, features = excluded.features, declared = excluded.declared";
 
 impl Store {
     /// Every tier, by name.
@@ -99,6 +102,7 @@ impl Store {
             isolation: put.isolation,
             weight: put.weight.unwrap_or(WEIGHT_DEFAULT),
             limits: put.limits,
+            pooling: put.pooling,
             features: put.features,
             declared: false,
         };
@@ -182,6 +186,7 @@ async fn upsert(connection: &mut PgConnection, tier: &Tier) -> Result<(), TierEr
         .bind(tier.isolation.as_str())
         .bind(i32::from(tier.weight))
         .bind(Json(tier.limits))
+        .bind(tier.pooling.as_str())
         .bind(Json(&tier.features))
         .bind(tier.declared)
         .execute(connection)

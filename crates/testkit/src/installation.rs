@@ -51,7 +51,8 @@ impl Installation {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/helpdesk").canonicalize()?;
         let text = fs::read_to_string(example.join("guardian.toml"))?;
         let control = format!(
-            "[control]\nlisten = \"127.0.0.1:0\"\nlease_seconds = 1\nmaster_key_file = \"master.key\"\ndatabase_url = \"{}\"",
+            "[gateway]\nlisten = \"127.0.0.1:0\"\n\n\
+             [control]\nlisten = \"127.0.0.1:0\"\nlease_seconds = 1\nmaster_key_file = \"master.key\"\ndatabase_url = \"{}\"",
             self.control.url()
         );
         let cluster = format!("[clusters.main]\nurl = \"{}\"\n\n[application]", self.server.url("postgres"));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use guardian_client::Client;
-use guardian_model::{Isolation, Limits, Tier as Model, TierName, api::PutTier};
+use guardian_model::{Isolation, LimitOverrides, Limits, Pooling, Tier as Model, TierName, api::PutTier};
 
 use super::word_of;
 use crate::output::{Cell, Output, Table};
@@ -46,21 +46,63 @@ pub(crate) struct Put {
     /// Share under contention, relative to other tiers: 1 to 1000
     #[arg(long, value_name = "N")]
     weight: Option<u16>,
+    /// How long the SQL gateway lends a server connection to a client: for one transaction, or for the client's session
+    #[arg(long, value_parser = word_of!(Pooling), default_value = Pooling::Transaction.as_str())]
+    pooling: Pooling,
+    #[command(flatten)]
+    limits: LimitFlags,
+    /// A feature flag; may be given again
+    #[arg(long = "feature", value_name = "NAME[=true|false]", value_parser = feature)]
+    features: Vec<(String, bool)>,
+}
+
+/// A flag for each limit.
+#[derive(Debug, clap::Args)]
+struct LimitFlags {
+    /// Clients of a tenant at one SQL gateway at once
+    #[arg(long, value_name = "N")]
+    client_connections_max: Option<u32>,
     /// Server connections of a tenant at once
     #[arg(long, value_name = "N")]
     server_connections_max: Option<u32>,
+    /// Clients of a tenant that wait for a server connection at once
+    #[arg(long, value_name = "N")]
+    queue_len_max: Option<u32>,
+    /// Milliseconds a client waits for a server connection
+    #[arg(long, value_name = "MS")]
+    queue_wait_ms_max: Option<u32>,
     /// Milliseconds a statement may run
     #[arg(long, value_name = "MS")]
     statement_ms_max: Option<u32>,
+    /// Milliseconds a transaction may last
+    #[arg(long, value_name = "MS")]
+    transaction_ms_max: Option<u32>,
     /// Milliseconds a transaction may sit idle
     #[arg(long, value_name = "MS")]
     idle_in_transaction_ms_max: Option<u32>,
     /// Milliseconds a statement waits for a lock
     #[arg(long, value_name = "MS")]
     lock_wait_ms_max: Option<u32>,
-    /// A feature flag; may be given again
-    #[arg(long = "feature", value_name = "NAME[=true|false]", value_parser = feature)]
-    features: Vec<(String, bool)>,
+    /// Seconds after which a server connection is not used again
+    #[arg(long, value_name = "S")]
+    server_connection_age_s_max: Option<u32>,
+}
+
+impl From<LimitFlags> for LimitOverrides {
+    fn from(flags: LimitFlags) -> Self {
+        Self {
+            weight: None,
+            client_connections_max: flags.client_connections_max,
+            server_connections_max: flags.server_connections_max,
+            queue_len_max: flags.queue_len_max,
+            queue_wait_ms_max: flags.queue_wait_ms_max,
+            statement_ms_max: flags.statement_ms_max,
+            transaction_ms_max: flags.transaction_ms_max,
+            idle_in_transaction_ms_max: flags.idle_in_transaction_ms_max,
+            lock_wait_ms_max: flags.lock_wait_ms_max,
+            server_connection_age_s_max: flags.server_connection_age_s_max,
+        }
+    }
 }
 
 fn feature(text: &str) -> Result<(String, bool), String> {
@@ -92,16 +134,11 @@ impl Tier {
 
 impl Put {
     fn into_body(self) -> PutTier {
-        let default = Limits::default();
         PutTier {
             isolation: self.isolation,
             weight: self.weight,
-            limits: Limits {
-                server_connections_max: self.server_connections_max.unwrap_or(default.server_connections_max),
-                statement_ms_max: self.statement_ms_max.unwrap_or(default.statement_ms_max),
-                idle_in_transaction_ms_max: self.idle_in_transaction_ms_max.unwrap_or(default.idle_in_transaction_ms_max),
-                lock_wait_ms_max: self.lock_wait_ms_max.unwrap_or(default.lock_wait_ms_max),
-            },
+            limits: Limits::default().with(&self.limits.into()),
+            pooling: self.pooling,
             features: self.features.into_iter().collect(),
         }
     }
@@ -134,10 +171,16 @@ fn show(tier: &Model, output: Output) -> anyhow::Result<()> {
         ("tier", (&tier.name).into()),
         ("isolation", tier.isolation.into()),
         ("weight", tier.weight.into()),
+        ("pooling", tier.pooling.to_string().into()),
+        ("client connections", limits.client_connections_max.into()),
         ("server connections", limits.server_connections_max.into()),
+        ("queue", limits.queue_len_max.into()),
+        ("queue wait", format!("{} ms", limits.queue_wait_ms_max).into()),
         ("statement", format!("{} ms", limits.statement_ms_max).into()),
+        ("transaction", format!("{} ms", limits.transaction_ms_max).into()),
         ("idle in transaction", format!("{} ms", limits.idle_in_transaction_ms_max).into()),
         ("lock wait", format!("{} ms", limits.lock_wait_ms_max).into()),
+        ("server connection age", format!("{} s", limits.server_connection_age_s_max).into()),
         ("features", features(&tier.features).into()),
         ("declared", if tier.declared { "in guardian.toml" } else { "over the API" }.into()),
     ]))

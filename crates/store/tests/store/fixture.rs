@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use guardian_model::{
-    Capability, Isolation, Limits, Permission, Place, Placement, Plan, Step, Tenant, TenantId, TenantKey, TierName,
+    Capability, Isolation, Limits, Permission, Place, Placement, Plan, Pooling, Step, Tenant, TenantId, TenantKey, TierName,
     access::{Actor, Permit},
     api::PutTier,
 };
@@ -71,7 +71,8 @@ pub(crate) fn tier(name: &str) -> TierName {
 }
 
 pub(crate) fn put(isolation: Isolation) -> PutTier {
-    PutTier { isolation, weight: None, limits: Limits::default(), features: [("sso".to_owned(), true)].into() }
+    let features = [("sso".to_owned(), true)].into();
+    PutTier { isolation, weight: None, limits: Limits::default(), pooling: Pooling::Transaction, features }
 }
 
 pub(crate) fn lease(worker: &str) -> Lease {

@@ -48,6 +48,7 @@ async fn declared_tiers_follow_the_file() {
         isolation: Isolation::Row,
         weight,
         limits: guardian_model::Limits::default(),
+        pooling: guardian_model::Pooling::Session,
         features: std::collections::BTreeMap::new(),
         declared: true,
     };
