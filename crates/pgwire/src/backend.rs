@@ -325,3 +325,6 @@ pub fn first_column(body: &[u8]) -> Result<Option<&[u8]>, MessageError> {
     }
     body.value()
 }
+
+#[cfg(test)]
+mod tests;

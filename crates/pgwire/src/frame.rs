@@ -94,3 +94,6 @@ pub(crate) fn put_text(out: &mut Vec<u8>, text: &[u8]) {
     out.extend_from_slice(crate::take::before_nul(text).unwrap_or(text));
     out.push(0);
 }
+
+#[cfg(test)]
+mod tests;

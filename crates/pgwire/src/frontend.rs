@@ -226,3 +226,6 @@ pub fn write_sasl_initial(out: &mut Vec<u8>, mechanism: &str, response: &[u8]) {
 pub fn write_sasl_response(out: &mut Vec<u8>, response: &[u8]) {
     write(out, b'p', |out| out.extend_from_slice(response));
 }
+
+#[cfg(test)]
+mod tests;

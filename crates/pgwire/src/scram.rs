@@ -257,3 +257,6 @@ fn extensions<'a>(mut attributes: impl Iterator<Item = &'a str>) -> Result<(), S
 fn equal(a: &[u8], b: &[u8]) -> bool {
     constant_time::verify_slices_are_equal(a, b).is_ok()
 }
+
+#[cfg(test)]
+mod tests;

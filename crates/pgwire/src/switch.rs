@@ -216,3 +216,6 @@ fn behind_comment(mut rest: &[u8]) -> &[u8] {
     }
     rest
 }
+
+#[cfg(test)]
+mod tests;
