@@ -1,5 +1,8 @@
 //! What must hold for any bytes at all, one function a parser. A broken promise panics.
 
+pub mod pgwire;
+mod sql;
+
 use std::str;
 
 use guardian_model::{Config, KeyType, Slug, TenantKey};
@@ -8,7 +11,16 @@ use guardian_model::{Config, KeyType, Slug, TenantKey};
 pub type Target = fn(&[u8]);
 
 /// Every target by name, as `fuzz_targets/` and `corpus/` spell it.
-pub const TARGETS: &[(&str, Target)] = &[("slug", slug), ("key", key), ("config", config)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("slug", slug),
+    ("key", key),
+    ("config", config),
+    ("pgwire_startup", pgwire::first_packet),
+    ("pgwire_client", pgwire::client),
+    ("pgwire_server", pgwire::server),
+    ("pgwire_switch", pgwire::own_statement),
+    ("pgwire_scram", pgwire::scram),
+];
 
 /// A slug that parses is a DNS label and reads back as itself.
 pub fn slug(bytes: &[u8]) {
