@@ -56,7 +56,7 @@ impl Lifecycle {
             parent: &tenant.placement.role,
             verifier: &scram::verifier(&password),
             valid: TICKET_VALID,
-            bounds: Bounds { limits: &tier.limits, schema: &place.schema },
+            bounds: Bounds { limits: &tier.limits.with(&tenant.limits), schema: &place.schema },
         };
         let expires_at = ticket::create(&mut connection, &terms).await.map_err(StepError::from)?;
         connection.close().await.ok();

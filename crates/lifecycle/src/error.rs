@@ -2,7 +2,7 @@
 
 use guardian_model::{Place, Slug, TenantId, TenantState, TierName, key::KeyError};
 use guardian_provision::migrations::ReadError;
-use guardian_store::{BeginError, InterveneError, SetTierError, StoreError};
+use guardian_store::{BeginError, InterveneError, SetLimitsError, SetTierError, StoreError};
 
 use crate::step::StepError;
 
@@ -49,11 +49,14 @@ pub enum LifecycleError {
     /// The operation was not retried or cancelled.
     #[error(transparent)]
     Intervene(#[from] InterveneError),
+    /// The tenant keeps the limits it had.
+    #[error(transparent)]
+    SetLimits(#[from] SetLimitsError),
     /// The tenant stays in its tier.
     #[error(transparent)]
     SetTier(#[from] SetTierError),
-    /// The new tier is recorded, but the tenant's role is still held to the old one's limits.
-    #[error("the tier is recorded, but its limits did not reach the tenant's role; set the tier again: {detail}")]
+    /// The new tier or limits are recorded, but the tenant's role is still held to the old ones.
+    #[error("it is recorded, but the limits did not reach the tenant's role; set it again: {detail}")]
     Bounds {
         /// What the cluster said.
         detail: String,

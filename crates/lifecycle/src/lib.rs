@@ -10,6 +10,7 @@ mod enter;
 mod error;
 mod fleet;
 mod grip;
+mod login;
 pub mod operations;
 mod row;
 mod secret;
@@ -26,8 +27,8 @@ use std::{
 };
 
 use guardian_model::{
-    Capability, Config, Isolation, KeyType, Operation, OperationId, OperationKind, OperationState, Placement, Slug, Tenant,
-    TenantId, TenantKey, TenantState, TierName,
+    Capability, Config, Isolation, KeyType, LimitOverrides, Operation, OperationId, OperationKind, OperationState,
+    Placement, Slug, Tenant, TenantId, TenantKey, TenantState, TierName,
     access::Permit,
     api::{CreateTenant, TenantChange},
 };
@@ -141,11 +142,19 @@ impl Lifecycle {
     /// Moves a tenant to another tier of the same isolation, and its role to that tier's limits.
     pub async fn set_tier(&self, permit: &Permit, tenant: TenantId, tier: &TierName) -> Result<Tenant, LifecycleError> {
         let tenant = self.engine.store.set_tier(permit, tenant, tier).await?;
-        let has_role = tenant.placement.isolation != Isolation::Row
-            && matches!(tenant.state, TenantState::Active | TenantState::Suspended);
-        if has_role {
-            self.bound_role(&tenant).await?;
-        }
+        self.bound_role(&tenant).await?;
+        Ok(tenant)
+    }
+
+    /// Sets what a tenant has otherwise than its tier, as a whole, and holds its role to it.
+    pub async fn set_limits(
+        &self,
+        permit: &Permit,
+        tenant: TenantId,
+        limits: LimitOverrides,
+    ) -> Result<Tenant, LifecycleError> {
+        let tenant = self.engine.store.set_limits(permit, tenant, limits).await?;
+        self.bound_role(&tenant).await?;
         Ok(tenant)
     }
 
@@ -210,13 +219,17 @@ impl Lifecycle {
 
     async fn bound_role(&self, tenant: &Tenant) -> Result<(), LifecycleError> {
         let placement = &tenant.placement;
+        if placement.isolation == Isolation::Row || !matches!(tenant.state, TenantState::Active | TenantState::Suspended) {
+            return Ok(());
+        }
         let bounds = |detail: String| LifecycleError::Bounds { detail };
         let tier = self.engine.store.tier(&tenant.tier).await?.ok_or_else(|| LifecycleError::NoTier(tenant.tier.clone()))?;
         let connected = self.engine.steps.clusters.connect(&placement.place.cluster, MAINTENANCE_DATABASE).await;
         let mut connection = connected.map_err(|error| bounds(error.to_string()))?;
         lock::hold(&mut connection, &tenant.id.to_string()).await.map_err(|error| bounds(error.to_string()))?;
-        let limits = role::Bounds { limits: &tier.limits, schema: &placement.place.schema };
-        role::bound(&mut connection, &placement.role, limits).await.map_err(|error| bounds(error.to_string()))
+        let limits = tier.limits.with(&tenant.limits);
+        let within = role::Bounds { limits: &limits, schema: &placement.place.schema };
+        role::bound(&mut connection, &placement.role, within).await.map_err(|error| bounds(error.to_string()))
     }
 
     /// Hands a new operation to the engine, in a task of its own: a client that goes away does not stop it half-way. With

@@ -243,7 +243,8 @@ impl Steps {
         let secrets = self.store.secrets(tenant.id).await?;
         let password = secrets.password.ok_or(StepError::SecretMissing("password"))?;
         let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
-        let bounds = Bounds { limits: &tier.limits, schema: &place.schema };
+        let limits = tier.limits.with(&tenant.limits);
+        let bounds = Bounds { limits: &limits, schema: &place.schema };
         Ok(role::ensure(&mut connection, role, &scram::verifier(&password), bounds).await?)
     }
 

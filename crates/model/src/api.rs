@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    IncidentId, Isolation, Limits, Operation, OperationId, Pooling, Role, RunId, Slug, Tenant, TenantId, TicketId, TierName,
-    TokenId,
+    IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling, Role, RunId, Slug, Switch,
+    Tenant, TenantId, TicketId, TierName, TokenId,
 };
 
 /// One page of a list.
@@ -177,6 +177,54 @@ pub struct NewToken {
     pub token: Token,
     /// Send as `Authorization: Bearer …`.
     pub secret: String,
+}
+
+/// Asks for a login of the SQL gateway.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateLogin {
+    /// Its name, unique.
+    pub name: LoginName,
+    /// Whom it may serve.
+    pub scope: AskedScope,
+    /// How it proves itself.
+    #[serde(default)]
+    pub proof: LoginProof,
+}
+
+/// Whom a new login may serve.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AskedScope {
+    /// One tenant.
+    Tenant {
+        /// Slug or id.
+        tenant: String,
+    },
+    /// Any tenant.
+    AnyTenant {
+        /// Whether, and by what, an open connection may change its tenant.
+        #[serde(default)]
+        switch: Switch,
+    },
+    /// The gateway's admin database.
+    Admin,
+}
+
+/// A login with its new password, shown this once, and where to use it.
+#[derive(Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct NewLogin {
+    /// The login.
+    pub login: Login,
+    /// Its password; absent for one that proves itself by a certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// The user to connect as; `TENANT` stands for the slug of a tenant.
+    pub user: String,
+    /// Where the SQL gateway listens, as `guardian.toml` says.
+    pub address: String,
+    /// The database to connect to.
+    pub database: String,
 }
 
 /// Something that waits for a person.

@@ -41,10 +41,11 @@ pub enum LoginScope {
 }
 
 /// How an open connection may change its tenant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Switch {
     /// Not at all.
+    #[default]
     Never,
     /// By `SET guardian.identity`: the application has to show a signed token of the tenant.
     Identity,
@@ -78,10 +79,11 @@ impl fmt::Display for Switch {
 }
 
 /// How a login proves itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoginProof {
     /// SCRAM-SHA-256 with its password.
+    #[default]
     Password,
     /// A client certificate of the gateway's client CA, whose subject's common name is the login's name.
     Certificate,

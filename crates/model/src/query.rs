@@ -107,6 +107,18 @@ pub struct VerifyQuery {
     pub head: Option<String>,
 }
 
+/// Which changes of what gateways run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ChangesQuery {
+    /// The `cursor` of the snapshot, or of the changes before.
+    pub since: u64,
+    /// How long to wait for a change when there is none, in seconds: 0 to 25, 25 when left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u8>,
+}
+
 /// Which runs, newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(default, deny_unknown_fields)]

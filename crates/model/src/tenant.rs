@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Placement, Slug, TenantId, TierName};
+use crate::{LimitOverrides, Placement, Slug, TenantId, TierName};
 
 /// A customer of the SaaS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -22,6 +22,9 @@ pub struct Tenant {
     pub state: TenantState,
     /// Where its data lives.
     pub placement: Placement,
+    /// What it has otherwise than its tier.
+    #[serde(default)]
+    pub limits: LimitOverrides,
     /// When it was asked for.
     pub created_at: Timestamp,
     /// When its state last changed.

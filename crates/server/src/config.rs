@@ -1,7 +1,11 @@
 //! `guardian.toml` as it stands now. The user edits it between two plans, so it is read again for each; what cannot change
 //! under a running server is refused.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use guardian_model::{Config, config::ConfigError};
 
@@ -51,6 +55,16 @@ impl ConfigSource {
             Some((what, _)) => Err(refuse(format!("{what} changed since `guardian up` was started; start it again"))),
             None => Ok(now),
         }
+    }
+
+    /// What the server was built from.
+    pub(crate) fn started_with(&self) -> &Config {
+        &self.0.started_with
+    }
+
+    /// What paths in the configuration are relative to.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0.folder
     }
 
     /// The folder of the application's migrations; it cannot change under a running server.

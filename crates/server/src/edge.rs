@@ -21,7 +21,11 @@ use uuid::Uuid;
 use crate::problem::{ApiError, Kind};
 
 /// Requests served at once; one more is refused, because a queue in front of a slow database only grows.
-pub(crate) const REQUESTS_MAX: usize = 256;
+const REQUESTS_MAX: usize = 256;
+/// Requests at once that wait for a change, and so may be many.
+const WAITING_MAX: usize = 512;
+/// Where they wait.
+const WAITING_ROUTE: &str = "/v1/snapshot/changes";
 /// How long a request may take. What takes longer (a run, an operation) goes on by itself and is asked about.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may take that looks at everything there is.
@@ -69,8 +73,21 @@ fn is_sane(value: &HeaderValue) -> bool {
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
 }
 
+/// The places of the requests that are being served.
+#[derive(Clone)]
+pub(crate) struct Slots {
+    requests: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Default for Slots {
+    fn default() -> Self {
+        Self { requests: Arc::new(Semaphore::new(REQUESTS_MAX)), waiting: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+}
+
 /// Refuses what no endpoint can read, what is too much at once, and what takes too long.
-pub(crate) async fn bound(State(slots): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+pub(crate) async fn bound(State(slots): State<Slots>, request: Request, next: Next) -> Response {
     // PostgreSQL's text cannot hold a NUL, and no path or query here has use for one.
     if request.uri().path_and_query().is_some_and(|text| text.as_str().contains("%00")) {
         return ApiError::new(Kind::Malformed, "path and query may not contain the character %00").into_response();
@@ -79,8 +96,10 @@ pub(crate) async fn bound(State(slots): State<Arc<Semaphore>>, request: Request,
     if !request.uri().path().starts_with("/v1/") {
         return next.run(request).await;
     }
+    let (slots, max) =
+        if request.uri().path() == WAITING_ROUTE { (&slots.waiting, WAITING_MAX) } else { (&slots.requests, REQUESTS_MAX) };
     let Ok(_slot) = slots.try_acquire() else {
-        let detail = format!("{REQUESTS_MAX} requests are being served, the most at once; try again in a second");
+        let detail = format!("{max} requests are being served, the most at once; try again in a second");
         return ApiError::new(Kind::Overloaded, detail).into_response();
     };
     let is_long = LONG_ROUTES.contains(&request.uri().path());

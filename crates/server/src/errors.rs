@@ -1,10 +1,16 @@
 //! Every error of the store and the lifecycle as one of the API's problems: the one place where that is decided.
 
 use guardian_lifecycle::LifecycleError;
-use guardian_store::{BeginError, InterveneError, ListError, RunError, SetTierError, StoreError, TierError, TokenError};
+use guardian_store::{
+    BeginError, InterveneError, ListError, LoginError, RunError, SetLimitsError, SetTierError, StoreError, TierError,
+    TokenError,
+};
 use sqlx::{Error as Driver, error::DatabaseError};
 
-use crate::problem::{ApiError, Kind};
+use crate::{
+    feed::FeedError,
+    problem::{ApiError, Kind},
+};
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
@@ -65,6 +71,39 @@ impl From<TokenError> for ApiError {
     }
 }
 
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::NotFound(_) => Self::not_found(error.to_string()),
+            LoginError::NoTenant(_) => Self::invalid(error.to_string()),
+            LoginError::Taken(_) | LoginError::NoPassword(_) | LoginError::Full => {
+                Self::new(Kind::WrongState, error.to_string())
+            }
+            LoginError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<SetLimitsError> for ApiError {
+    fn from(error: SetLimitsError) -> Self {
+        match error {
+            SetLimitsError::NotFound(_) => Self::not_found(error.to_string()),
+            SetLimitsError::Weight(_) => Self::invalid(error.to_string()),
+            SetLimitsError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<FeedError> for ApiError {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Gone(_) => Self::new(Kind::Gone, error.to_string()),
+            FeedError::Installation(error) => Self::new(Kind::Configuration, error.to_string()),
+            FeedError::Store(error) => error.into(),
+        }
+    }
+}
+
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
         match error {
@@ -115,6 +154,7 @@ impl From<LifecycleError> for ApiError {
             }
             LifecycleError::Begin(error) => return error.into(),
             LifecycleError::Intervene(error) => return error.into(),
+            LifecycleError::SetLimits(error) => return error.into(),
             LifecycleError::SetTier(error) => return error.into(),
             LifecycleError::Store(error) => return error.into(),
         };

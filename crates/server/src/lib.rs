@@ -10,6 +10,7 @@ mod edge;
 mod endpoint;
 mod errors;
 mod extract;
+pub mod feed;
 mod listen;
 mod openapi;
 mod problem;
@@ -17,7 +18,7 @@ mod refusals;
 mod runs;
 mod state;
 
-use std::{io, sync::Arc};
+use std::io;
 
 use axum::{
     Router,
@@ -25,7 +26,7 @@ use axum::{
     http::{Method, Uri},
     middleware::{from_fn, from_fn_with_state},
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::net::TcpListener;
 
 pub use config::ConfigSource;
 pub use openapi::{openapi, openapi_json};
@@ -40,7 +41,7 @@ use crate::{
 /// The API as a service.
 pub fn router(state: AppState) -> Router {
     let (routes, _) = openapi::describe();
-    let slots = Arc::new(Semaphore::new(edge::REQUESTS_MAX));
+    let slots = edge::Slots::default();
     routes
         .route_layer(from_fn_with_state(state.clone(), auth::guard))
         .fallback(unknown_path)
@@ -57,6 +58,10 @@ pub async fn serve(listener: TcpListener, state: AppState) -> io::Result<()> {
     tasks.spawn({
         let state = state.clone();
         async move { state.refusals().run(state.stop()).await }
+    });
+    tasks.spawn({
+        let state = state.clone();
+        async move { state.publisher().run(state.stop()).await }
     });
     let stop = state.stop().clone();
     let service = router(state).into_make_service_with_connect_info::<Peer>();

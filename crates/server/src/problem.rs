@@ -70,6 +70,8 @@ kinds! {
     Invalid = UNPROCESSABLE_ENTITY, "invalid", "A value is not acceptable";
     /// The idempotency key was used for something else.
     IdempotencyMismatch = UNPROCESSABLE_ENTITY, "idempotency-mismatch", "The idempotency key belongs to another request";
+    /// A gateway's position in the feed of changes is not known here.
+    Gone = GONE, "position-gone", "The position is not known; read the whole snapshot again";
     /// Guardian's own fault.
     Internal = INTERNAL_SERVER_ERROR, "internal", "Something went wrong inside Guardian";
     /// `guardian.toml` was changed into something that is not understood.

@@ -1,14 +1,21 @@
 //! What the handlers work with.
 
-use std::sync::Arc;
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
 
 use guardian_lifecycle::Lifecycle;
 use guardian_postgres::connect::Clusters;
 use guardian_store::Store;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use utoipa::openapi::OpenApi;
 
-use crate::{config::ConfigSource, endpoint::Endpoints, openapi::openapi, refusals::Refusals};
+use crate::{config::ConfigSource, endpoint::Endpoints, feed::Publisher, openapi::openapi, refusals::Refusals};
+
+/// Whole snapshots on their way out at once: each is up to a hundred megabytes of reading.
+const SNAPSHOTS_MAX: usize = 8;
 
 /// Everything that a handler reaches. Cheap to clone.
 #[derive(Clone)]
@@ -28,6 +35,10 @@ struct Shared {
     description: OpenApi,
     endpoints: Endpoints,
     refusals: Refusals,
+    publisher: Publisher,
+    /// Whole snapshots on their way out.
+    snapshots: Arc<Semaphore>,
+    sql_address: OnceLock<SocketAddr>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -46,6 +57,14 @@ impl AppState {
             endpoints: Endpoints::of(&description),
             description,
             refusals: Refusals::new(store.clone()),
+            publisher: Publisher::new(
+                store.clone(),
+                clusters.clone(),
+                config.started_with().clone(),
+                config.folder().to_owned(),
+            ),
+            snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
+            sql_address: OnceLock::new(),
             tasks: TaskTracker::new(),
             stop,
         };
@@ -62,6 +81,26 @@ impl AppState {
 
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.shared.refusals
+    }
+
+    /// What gateways run on. [`crate::serve`] keeps it up to date.
+    pub fn publisher(&self) -> &Publisher {
+        &self.shared.publisher
+    }
+
+    /// Tells where the SQL gateway of this process listens; it is shown with every new login. Untold: `gateway.listen`.
+    pub fn set_sql_address(&self, address: SocketAddr) {
+        // Told once, before anybody asks.
+        let _ = self.shared.sql_address.set(address);
+    }
+
+    pub(crate) fn sql_address(&self) -> String {
+        let bound = self.shared.sql_address.get().map(ToString::to_string);
+        bound.unwrap_or_else(|| self.config.started_with().gateway.listen.clone())
+    }
+
+    pub(crate) fn snapshots(&self) -> &Arc<Semaphore> {
+        &self.shared.snapshots
     }
 
     pub(crate) fn tasks(&self) -> &TaskTracker {

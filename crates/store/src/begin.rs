@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use guardian_model::{
-    OperationId, OperationKind, OperationState, Permission, Placement, Plan, Slug, Tenant, TenantId, TenantKey, TenantState,
-    TierName, access::Permit,
+    LimitOverrides, OperationId, OperationKind, OperationState, Permission, Placement, Plan, Slug, Tenant, TenantId,
+    TenantKey, TenantState, TierName, access::Permit,
 };
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -199,6 +199,7 @@ impl Store {
             tier: new.tier,
             state: TenantState::Creating,
             placement: new.placement,
+            limits: LimitOverrides::default(),
             created_at,
             changed_at: created_at,
         };

@@ -91,6 +91,8 @@ SELECT error, requested_by, attempts, created_at, finished_at FROM ended";
             .await
             .doing("end an operation")?;
         let Some(row) = row else { return Err(self.why_not_ended(claim).await?) };
+        // The end of a creation announces itself to nobody else (migration 0006).
+        self.changed.notify_one();
         Ok(Operation {
             id: claim.id,
             kind: claim.kind,

@@ -9,9 +9,11 @@ mod audit;
 mod begin;
 mod claim;
 mod error;
+mod feed;
 mod finish;
 mod incident;
 mod intervene;
+mod login;
 mod open;
 mod operation;
 mod page;
@@ -31,14 +33,16 @@ pub use audit::{AuditFilter, AuditRecord, Outcome};
 pub use begin::{BeginError, Begun, Idempotency, Lease, NewTenant};
 pub use claim::{Claim, ClaimError};
 pub use error::{ListError, StoreError};
+pub use feed::{ChangeCalls, Changes, FEED_PAGE, Position};
 pub use intervene::{InterveneError, Wakeups};
+pub use login::{LOGINS_MAX, LoginError};
 pub use open::OpenError;
 pub use operation::OperationFilter;
 pub use page::{LIMIT_DEFAULT, LIMIT_MAX};
 pub use run::RunError;
 pub use seal::Seal;
 pub use status::Counts;
-pub use tenant::{Secrets, SetTierError, TenantFilter, TenantRef, TenantRefError};
+pub use tenant::{Secrets, SetLimitsError, SetTierError, TenantFilter, TenantRef, TenantRefError};
 pub use ticket::IssuedTicket;
 pub use tier::{TIERS_MAX, TierError};
 pub use token::{TOKENS_MAX, TokenError};
@@ -49,4 +53,5 @@ pub use vault::{Vault, VaultError};
 pub struct Store {
     pub(crate) pool: PgPool,
     pub(crate) vault: Vault,
+    pub(crate) changed: feed::Changed,
 }

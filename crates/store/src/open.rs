@@ -11,6 +11,7 @@ use sqlx::{
 use crate::{
     Store,
     error::{Doing, StoreError},
+    feed,
     vault::{Vault, VaultError},
 };
 
@@ -70,7 +71,7 @@ impl Store {
         // have grown to a hundred thousand rows by then. Every condition used here has an index. The cost that
         // PostgreSQL puts on the scans that remain would start the JIT compiler.
         let bounded = bounded.options([("enable_seqscan", "off"), ("jit", "off")]);
-        Ok(Self { pool: pool(bounded), vault })
+        Ok(Self { pool: pool(bounded), vault, changed: feed::Changed::default() })
     }
 
     /// Closes every connection, after those in use have come back.

@@ -4,10 +4,10 @@
 use std::{fmt, str::FromStr};
 
 use guardian_model::{
-    Capability, Isolation, Permission, Place, Placement, Slug, Tenant, TenantId, TenantState, TierName, access::Permit,
-    api::Page, id::IdError, slug::SlugError,
+    Capability, Isolation, LimitOverrides, Permission, Place, Placement, Slug, Tenant, TenantId, TenantState, TierName,
+    access::Permit, api::Page, id::IdError, slug::SlugError, tier::WEIGHT_MAX,
 };
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, types::Json};
 use uuid::Uuid;
 
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 
 /// The columns of [`TenantRow`], of the table `t`.
 pub(crate) const COLUMNS: &str = "t.id, t.slug, t.key, t.tier, t.state, t.isolation, t.cluster, t.database, t.schema, t.role, \
-     t.created_at, t.changed_at";
+     t.limits, t.created_at, t.changed_at";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct TenantRow {
@@ -34,6 +34,7 @@ pub(crate) struct TenantRow {
     database: String,
     schema: String,
     role: String,
+    limits: Json<LimitOverrides>,
     created_at: Stamp,
     changed_at: Stamp,
 }
@@ -53,6 +54,7 @@ impl TryFrom<TenantRow> for Tenant {
                 place: Place { cluster: parse("cluster", row.cluster)?, database: row.database, schema: row.schema },
                 role: row.role,
             },
+            limits: row.limits.0,
             created_at: row.created_at.0,
             changed_at: row.changed_at.0,
         })
@@ -129,6 +131,20 @@ pub(crate) struct Sealed {
     pub(crate) capability: Option<Vec<u8>>,
     #[sqlx(rename = "sealed_password")]
     pub(crate) password: Option<Vec<u8>>,
+}
+
+/// Why a tenant's own limits were not set.
+#[derive(Debug, thiserror::Error)]
+pub enum SetLimitsError {
+    /// No such tenant, or deleted.
+    #[error("there is no tenant {0}")]
+    NotFound(TenantId),
+    /// Outside 1 to 1000.
+    #[error("the weight is {0}; it has to be 1 to {max}", max = guardian_model::tier::WEIGHT_MAX)]
+    Weight(u16),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// Why a tenant was not moved to another tier.
@@ -249,6 +265,34 @@ impl Store {
         Ok(after.try_into()?)
     }
 
+    /// Sets what a tenant has otherwise than its tier, as a whole; nothing given means nothing otherwise.
+    pub async fn set_limits(
+        &self,
+        permit: &Permit,
+        tenant: TenantId,
+        limits: LimitOverrides,
+    ) -> Result<Tenant, SetLimitsError> {
+        const DOING: &str = "set a tenant's limits";
+        covers(permit, Permission::TenantWrite, Some(tenant))?;
+        if let Some(weight) = limits.weight.filter(|weight| !(1..=WEIGHT_MAX).contains(weight)) {
+            return Err(SetLimitsError::Weight(weight));
+        }
+        let mut transaction = self.pool.begin().await.doing(DOING)?;
+        let sql = format!("UPDATE tenant t SET limits = $2 WHERE t.id = $1 AND t.state <> 'deleted' RETURNING {COLUMNS}");
+        let after: Option<TenantRow> = sqlx::query_as(AssertSqlSafe(sql))
+            .bind(tenant.uuid())
+            .bind(Json(limits))
+            .fetch_optional(&mut *transaction)
+            .await
+            .doing(DOING)?;
+        let after = Tenant::try_from(after.ok_or(SetLimitsError::NotFound(tenant))?)?;
+        let record = AuditRecord::of(permit, "tenant.set_limits", Some(tenant), Outcome::Done)
+            .with(serde_json::json!({ "limits": limits }));
+        insert_entry(&mut *transaction, &record).await.doing(DOING)?;
+        transaction.commit().await.doing(DOING)?;
+        Ok(after)
+    }
+
     /// The next free number for applications whose tenant column is a bigint.
     pub async fn next_key(&self) -> Result<i64, StoreError> {
         const NEXT: &str = "SELECT n, EXISTS (SELECT FROM tenant WHERE key = n::text AND state <> 'deleted')
@@ -290,7 +334,7 @@ impl Store {
         })
     }
 
-    fn unseal(&self, tenant: TenantId, sealed: &Sealed) -> Result<Secrets, StoreError> {
+    pub(crate) fn unseal(&self, tenant: TenantId, sealed: &Sealed) -> Result<Secrets, StoreError> {
         let open = |purpose, sealed: &[u8]| self.vault.open(&context(purpose, tenant), sealed);
         let unreadable = |what| StoreError::Unreadable { what, value: "…".to_owned() };
         let mut secrets = Secrets::default();

@@ -8,7 +8,7 @@ use guardian_model::{
     api::PutTier,
     tier::WEIGHT_DEFAULT,
 };
-use sqlx::{PgConnection, types::Json};
+use sqlx::{PgConnection, PgExecutor, types::Json};
 
 use crate::{
     Store,
@@ -82,8 +82,7 @@ const UPSERT: &str = "INSERT INTO tier (name, isolation, weight, limits, pooling
 impl Store {
     /// Every tier, by name.
     pub async fn tiers(&self) -> Result<Vec<Tier>, StoreError> {
-        let rows: Vec<TierRow> = sqlx::query_as(READ).bind(None::<&str>).fetch_all(&self.pool).await.doing("list tiers")?;
-        rows.into_iter().map(Tier::try_from).collect()
+        read_all(&self.pool).await
     }
 
     /// One tier.
@@ -144,8 +143,7 @@ impl Store {
     pub async fn declare_tiers(&self, tiers: &[Tier]) -> Result<(), TierError> {
         const DOING: &str = "write the declared tiers";
         let mut transaction = self.pool.begin().await.doing(DOING)?;
-        let rows: Vec<TierRow> = sqlx::query_as(READ).bind(None::<&str>).fetch_all(&mut *transaction).await.doing(DOING)?;
-        let before = rows.into_iter().map(Tier::try_from).collect::<Result<Vec<_>, _>>()?;
+        let before = read_all(&mut *transaction).await?;
         let actor = Actor::system("boot");
         for tier in tiers {
             let declared = Tier { declared: true, ..tier.clone() };
@@ -166,6 +164,12 @@ impl Store {
         transaction.commit().await.doing(DOING)?;
         Ok(())
     }
+}
+
+/// Every tier, by name.
+pub(crate) async fn read_all(executor: impl PgExecutor<'_>) -> Result<Vec<Tier>, StoreError> {
+    let rows: Vec<TierRow> = sqlx::query_as(READ).bind(None::<&str>).fetch_all(executor).await.doing("list tiers")?;
+    rows.into_iter().map(Tier::try_from).collect()
 }
 
 async fn refuse_declared(connection: &mut PgConnection, name: &TierName) -> Result<(), TierError> {

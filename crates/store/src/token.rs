@@ -168,6 +168,15 @@ impl Store {
         Ok(NewToken { token, secret })
     }
 
+    /// Whether a token is not revoked: for requests that outlast a revocation.
+    pub async fn is_in_force(&self, id: TokenId) -> Result<bool, StoreError> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM token WHERE id = $1 AND revoked_at IS NULL)")
+            .bind(id.uuid())
+            .fetch_one(&self.pool)
+            .await
+            .doing("look up a token")
+    }
+
     /// Every token, the newest first; the revoked ones, too.
     pub async fn tokens(&self) -> Result<Vec<Token>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM token ORDER BY id DESC LIMIT {}", 2 * TOKENS_MAX);

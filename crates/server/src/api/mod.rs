@@ -7,9 +7,11 @@ mod audit_log;
 mod hardening;
 mod health;
 mod incidents;
+mod logins;
 mod migrations;
 mod operations;
 mod runs;
+mod snapshot;
 mod status;
 mod tenants;
 mod tiers;
@@ -36,6 +38,8 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(migrations::routes())
         .merge(runs::routes())
         .merge(tokens::routes())
+        .merge(logins::routes())
+        .merge(snapshot::routes())
         .merge(audit_log::routes())
         .merge(health::routes())
 }

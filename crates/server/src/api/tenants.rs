@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use guardian_model::{
-    Permission, Tenant,
+    LimitOverrides, Permission, Tenant,
     api::{Connection, CreateTenant, DeleteTenant, Page, SetTier, TenantChange, TicketGrant},
     query::TenantQuery,
 };
@@ -33,6 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(suspend))
         .routes(routes!(resume))
         .routes(routes!(set_tier))
+        .routes(routes!(set_limits))
         .routes(routes!(issue_ticket))
         .routes(routes!(connection))
 }
@@ -188,6 +189,24 @@ async fn set_tier(
     JsonBody(body): JsonBody<SetTier>,
 ) -> ApiResult<Json<Tenant>> {
     Ok(Json(state.lifecycle.set_tier(&permit, tenant.id, &body.tier).await?))
+}
+
+/// Set what a tenant has otherwise than its tier, as a whole
+///
+/// An empty object takes it back to its tier's limits.
+#[utoipa::path(
+    put, path = "/v1/tenants/{tenant}/limits", tag = "tenants", operation_id = "tenant.set_limits",
+    extensions(("x-guardian-permission" = json!(Permission::TenantWrite))),
+    params(("tenant" = String, Path, description = "Slug or id", example = "acme")),
+    request_body(content = LimitOverrides, example = json!({ "queue_len_max": 50, "weight": 200 })),
+    responses((status = 200, description = "The tenant", body = Tenant)),
+)]
+async fn set_limits(
+    State(state): State<AppState>,
+    OnTenant(tenant, permit): OnTenant,
+    JsonBody(body): JsonBody<LimitOverrides>,
+) -> ApiResult<Json<Tenant>> {
+    Ok(Json(state.lifecycle.set_limits(&permit, tenant.id, body).await?))
 }
 
 /// Open the door to one session bound to the tenant

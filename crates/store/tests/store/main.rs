@@ -4,9 +4,11 @@
 
 mod access;
 mod audit_log;
+mod feed;
 mod fixture;
 mod idempotency;
 mod lists;
+mod logins;
 mod opening;
 mod operations;
 mod runs;
