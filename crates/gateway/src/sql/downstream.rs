@@ -1,0 +1,564 @@
+//! What one client sends, turned into what a server connection gets: framed, counted, with names of statements translated.
+//!
+//! Message headers are walked, rows and parameters are not. No IO.
+
+use std::{collections::HashMap, sync::Arc};
+
+use guardian_pgwire::{
+    backend,
+    frame::{self, HEADER_LEN, Header},
+    frontend::{self, TargetKind},
+    switch::{self, Own},
+};
+
+use super::{
+    edit::Edit,
+    prepared::{NONE, Statement, Statements, name_of},
+    refusal::Refusal,
+    upstream::{Asked, ParseOf, Upstream},
+};
+
+/// The longest message that has to be read as a whole: a named Parse, a switch.
+const WHOLE_LEN_MAX: usize = 1024 * 1024;
+/// The longest names of a portal and a statement together.
+const NAMES_LEN_MAX: usize = 2048;
+/// The longest simple query that is looked at for a switch: a token of an identity is shorter.
+const OWN_LEN_MAX: usize = 16 * 1024;
+/// The longest unnamed statement that is remembered beyond its group.
+const UNNAMED_LEN_MAX: usize = 16 * 1024;
+/// Named statements of one client.
+const STATEMENTS_MAX: usize = 10_000;
+/// Messages that may wait for their answers; a client that pipelines more is read no further until some are there.
+pub(crate) const OWED_MAX: usize = 4096;
+
+/// The protocol state of one client.
+#[derive(Debug, Default)]
+pub(crate) struct Downstream {
+    /// Numbers clients of one worker, to tell whose unnamed statement a server has.
+    pub(crate) serial: u64,
+    /// Bytes of a message whose beginning was passed on.
+    remaining: usize,
+    /// A group of the extended protocol that was refused: everything up to its Sync is discarded.
+    skipping: bool,
+    /// A group that is the gateway's own to answer.
+    group: Option<Box<Group>>,
+    statements: HashMap<Box<[u8]>, Arc<Statement>>,
+    /// Names whose Parse the server has not answered yet, in order.
+    unconfirmed: Vec<Box<[u8]>>,
+    /// The last unnamed statement, behind its name.
+    unnamed: Option<Vec<u8>>,
+}
+
+/// Parse, Bind, Describe, Execute and Sync of a statement that is the gateway's own.
+#[derive(Debug)]
+struct Group {
+    text: Vec<u8>,
+    /// What the answer has so far.
+    answer: Vec<u8>,
+    executed: bool,
+}
+
+/// What the walk over a client's bytes came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// As far as the input reaches.
+    Done,
+    /// More messages are here than the server should owe at once.
+    Full,
+    /// The client says goodbye.
+    Terminate,
+}
+
+/// What goes to the server, and how much of the input it took.
+pub(crate) struct Forwarded<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) consumed: usize,
+    pub(crate) step: Step,
+}
+
+/// How the names of statements are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// The server connection is one of many that serve the client.
+    Translated,
+    /// It is the client's own for the session.
+    Own,
+}
+
+type Forwarding<'a> = Result<Forwarded<'a>, Refusal>;
+
+fn malformed<E: std::fmt::Display>(error: E) -> Refusal {
+    Refusal::Protocol(error.to_string())
+}
+
+impl Downstream {
+    /// Whether a message was begun and not ended: losing the client now would leave the server in the middle of it.
+    pub(crate) fn is_within_message(&self) -> bool {
+        self.remaining > 0
+    }
+
+    /// Named statements were prepared by the server, and after a failure the others never will be.
+    pub(crate) fn answered(&mut self, prepared: usize, failed: bool) {
+        if self.unconfirmed.is_empty() {
+            return;
+        }
+        self.unconfirmed.drain(..prepared.min(self.unconfirmed.len()));
+        if failed {
+            for name in self.unconfirmed.drain(..) {
+                self.statements.remove(&name);
+            }
+        }
+    }
+
+    /// All statements are gone: `DISCARD ALL`, `DEALLOCATE ALL`, another tenant.
+    pub(crate) fn forget_statements(&mut self) {
+        self.statements.clear();
+        self.unconfirmed.clear();
+        self.unnamed = None;
+    }
+
+    /// Gives back memory while the client is idle.
+    pub(crate) fn rest(&mut self) {
+        if self.unnamed.as_ref().is_some_and(|text| text.len() > 1024) {
+            self.unnamed = None;
+        }
+    }
+
+    /// Walks over messages of a client that has a server connection.
+    pub(crate) fn forward<'a>(
+        &mut self,
+        input: &'a [u8],
+        up: &mut Upstream,
+        statements: &mut Statements,
+        names: Names,
+        out: &'a mut Vec<u8>,
+    ) -> Forwarding<'a> {
+        let mut edit = Edit::new(input, out);
+        let mut at = 0;
+        let mut step = Step::Done;
+        while at < input.len() {
+            if self.remaining > 0 {
+                let passing = self.remaining.min(input.len() - at);
+                self.remaining -= passing;
+                at += passing;
+                continue;
+            }
+            if up.owed() >= OWED_MAX {
+                step = Step::Full;
+                break;
+            }
+            let Some(header) = frame::header(&input[at..]).map_err(malformed)? else { break };
+            let message = Message { input, at, header };
+            let walked = match header.tag {
+                b'Q' => self.query(message, up)?,
+                b'P' => self.parse(message, up, statements, names, &mut edit)?,
+                b'B' => self.bind(message, up, names, &mut edit)?,
+                b'D' | b'C' => self.target(message, up, names, &mut edit)?,
+                b'E' => message.pass(up, Some(Asked::Execute)),
+                b'S' => message.pass(up, Some(Asked::Sync)),
+                b'F' => message.pass(up, Some(Asked::Function)),
+                b'H' => message.pass(up, None),
+                b'c' | b'f' => {
+                    up.copy_in = false;
+                    message.pass(up, None)
+                }
+                b'd' => message.pass(up, None),
+                b'X' => {
+                    step = Step::Terminate;
+                    break;
+                }
+                other => return Err(Refusal::Protocol(format!("unexpected message of type {:?}", char::from(other)))),
+            };
+            if up.copy_in && !matches!(header.tag, b'd' | b'H' | b'S') {
+                return Err(Refusal::Protocol("only COPY data may be sent during COPY FROM STDIN".to_owned()));
+            }
+            match walked {
+                Walk::Passed => {
+                    let end = (at + header.total()).min(input.len());
+                    self.remaining = at + header.total() - end;
+                    at = end;
+                }
+                Walk::Refused(refusal) => {
+                    // Something that is sure to fail takes its place, and the refusal that of the error.
+                    let end = at + header.total();
+                    if header.tag == b'Q' {
+                        frontend::write_query(edit.replace(at..end), NOTHING);
+                        up.ask(Asked::Query(Some(refusal)));
+                    } else {
+                        let mut rest = NOTHING.to_vec();
+                        rest.extend_from_slice(&[0, 0, 0]);
+                        frontend::write_parse(edit.replace(at..end), NONE, &rest);
+                        up.ask(Asked::Parse(ParseOf::Refused(refusal)));
+                    }
+                    at = end;
+                }
+                Walk::Incomplete => break,
+            }
+        }
+        Ok(Forwarded { bytes: edit.finish(at), consumed: at, step })
+    }
+
+    fn query(&mut self, message: Message<'_>, up: &mut Upstream) -> Result<Walk, Refusal> {
+        let text = message.body_so_far();
+        if message.header.body_len <= OWN_LEN_MAX && switch::resembles(text) {
+            if !message.is_whole() {
+                return Ok(Walk::Incomplete);
+            }
+            return Ok(Walk::Refused(Refusal::SwitchMisplaced));
+        }
+        // A simple query does away with the unnamed statement.
+        up.prepared.unnamed_of = None;
+        Ok(message.pass(up, Some(Asked::Query(None))))
+    }
+
+    fn parse(
+        &mut self,
+        message: Message<'_>,
+        up: &mut Upstream,
+        statements: &mut Statements,
+        names: Names,
+        edit: &mut Edit<'_>,
+    ) -> Result<Walk, Refusal> {
+        let Some(prefix) = frontend::parse_prefix(message.body_so_far()).map_err(malformed)? else {
+            return message.incomplete("the name of a statement", NAMES_LEN_MAX);
+        };
+        if message.header.body_len <= OWN_LEN_MAX && switch::resembles(prefix.rest) {
+            return Ok(if message.is_whole() { Walk::Refused(Refusal::SwitchMisplaced) } else { Walk::Incomplete });
+        }
+        if names == Names::Own {
+            return Ok(message.pass(up, Some(Asked::Parse(ParseOf::Client(None)))));
+        }
+        if prefix.name.is_empty() {
+            let fits = message.is_whole() && prefix.rest.len() <= UNNAMED_LEN_MAX;
+            if fits {
+                let unnamed = self.unnamed.get_or_insert_default();
+                unnamed.clear();
+                unnamed.extend_from_slice(prefix.rest);
+            } else {
+                self.unnamed = None;
+            }
+            up.prepared.unnamed_of = Some(self.serial);
+            return Ok(message.pass(up, Some(Asked::Parse(ParseOf::Client(None)))));
+        }
+        if !message.is_whole() {
+            return message.incomplete("a named statement", WHOLE_LEN_MAX);
+        }
+        // Refuses what the server would refuse, before it is shared with others.
+        let parsed = frontend::parse(message.body_so_far()).map_err(malformed)?;
+        if self.statements.len() >= STATEMENTS_MAX && !self.statements.contains_key(parsed.name) {
+            return Err(Refusal::TooLarge { what: "the list of prepared statements", bytes_max: STATEMENTS_MAX });
+        }
+        let range = message.range();
+        if let Some(taken) = self.statements.get(parsed.name).cloned() {
+            // The server refuses a name that is taken; so that it does, it has to be taken there.
+            self.provide(&taken, up, edit.replace(range.start..range.start));
+            frontend::write_parse(edit.replace(range), name_of(taken.number).as_bytes(), prefix.rest);
+            up.ask(Asked::Parse(ParseOf::Client(None)));
+            return Ok(Walk::Passed);
+        }
+        let statement = statements.intern(prefix.rest);
+        let out = edit.replace(range);
+        if up.prepared.has(statement.number) {
+            frontend::write_close(out, TargetKind::Statement, NONE);
+            up.ask(Asked::Close { as_parse: true });
+        } else {
+            frontend::write_parse(out, name_of(statement.number).as_bytes(), prefix.rest);
+            up.prepared.sends(statement.number);
+            up.ask(Asked::Parse(ParseOf::Client(Some(statement.number))));
+        }
+        self.statements.insert(parsed.name.into(), statement);
+        self.unconfirmed.push(parsed.name.into());
+        Ok(Walk::Passed)
+    }
+
+    /// Prepares a statement on a server connection that lacks it.
+    fn provide(&self, statement: &Statement, up: &mut Upstream, out: &mut Vec<u8>) {
+        if !up.prepared.has(statement.number) {
+            frontend::write_parse(out, name_of(statement.number).as_bytes(), &statement.rest);
+            up.prepared.sends(statement.number);
+            up.ask(Asked::Parse(ParseOf::Gateway(Some(statement.number))));
+        }
+    }
+
+    /// The name under which the server knows what the client calls `name`, made known to it by what is written to `out`.
+    fn server_name(&self, name: &[u8], up: &mut Upstream, out: &mut Vec<u8>) -> Vec<u8> {
+        if name.is_empty() {
+            if up.prepared.unnamed_of == Some(self.serial) {
+                return Vec::new();
+            }
+            // Another client's may be there.
+            let Some(rest) = &self.unnamed else { return NONE.to_vec() };
+            frontend::write_parse(out, b"", rest);
+            up.prepared.unnamed_of = Some(self.serial);
+            up.ask(Asked::Parse(ParseOf::Gateway(None)));
+            return Vec::new();
+        }
+        match self.statements.get(name) {
+            Some(statement) => {
+                self.provide(statement, up, out);
+                name_of(statement.number).into_bytes()
+            }
+            None => [NONE, b" ", name].concat(),
+        }
+    }
+
+    fn bind(&mut self, message: Message<'_>, up: &mut Upstream, names: Names, edit: &mut Edit<'_>) -> Result<Walk, Refusal> {
+        if names == Names::Own {
+            return Ok(message.pass(up, None));
+        }
+        let Some(prefix) = frontend::bind_prefix(message.body_so_far()).map_err(malformed)? else {
+            return message.incomplete("the names in a Bind", NAMES_LEN_MAX);
+        };
+        if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.serial) {
+            return Ok(message.pass(up, None));
+        }
+        let start = message.at;
+        let names_end = start + HEADER_LEN + prefix.len;
+        let name = self.server_name(prefix.statement, up, edit.replace(start..start));
+        let rest_len = message.header.body_len - prefix.len;
+        frontend::write_bind_prefix(edit.replace(start..names_end), prefix.portal, &name, rest_len);
+        Ok(Walk::Passed)
+    }
+
+    fn target(
+        &mut self,
+        message: Message<'_>,
+        up: &mut Upstream,
+        names: Names,
+        edit: &mut Edit<'_>,
+    ) -> Result<Walk, Refusal> {
+        if !message.is_whole() {
+            return message.incomplete("the name in a Describe or Close", NAMES_LEN_MAX);
+        }
+        let is_close = message.header.tag == b'C';
+        let target = frontend::target(message.body_so_far()).map_err(malformed)?;
+        if names == Names::Own || target.kind == TargetKind::Portal {
+            return Ok(message.pass(up, is_close.then_some(Asked::Close { as_parse: false })));
+        }
+        let range = message.range();
+        if is_close {
+            // Others may use what the server has under this text.
+            if target.name.is_empty() {
+                self.unnamed = None;
+            } else {
+                self.statements.remove(target.name);
+            }
+            let name = if target.name.is_empty() && up.prepared.unnamed_of == Some(self.serial) { b"" } else { NONE };
+            frontend::write_close(edit.replace(range), TargetKind::Statement, name);
+            up.ask(Asked::Close { as_parse: false });
+        } else {
+            let name = self.server_name(target.name, up, edit.replace(range.start..range.start));
+            frontend::write_describe(edit.replace(range), TargetKind::Statement, &name);
+        }
+        Ok(Walk::Passed)
+    }
+}
+
+/// A statement that no server runs.
+const NOTHING: &[u8] = b"refused by the gateway";
+
+/// A message at its place in the input.
+#[derive(Clone, Copy)]
+struct Message<'a> {
+    input: &'a [u8],
+    at: usize,
+    header: Header,
+}
+
+/// How a message was taken.
+enum Walk {
+    /// Passed on, up to the end of the input at least; what follows of it passes as it comes.
+    Passed,
+    /// More of it is needed.
+    Incomplete,
+    /// Refused; only for whole messages.
+    Refused(Refusal),
+}
+
+impl Message<'_> {
+    fn is_whole(&self) -> bool {
+        self.at + self.header.total() <= self.input.len()
+    }
+
+    fn range(&self) -> std::ops::Range<usize> {
+        self.at..self.at + self.header.total()
+    }
+
+    fn body_so_far(&self) -> &[u8] {
+        let end = self.input.len().min(self.at + self.header.total());
+        &self.input[self.at + HEADER_LEN..end]
+    }
+
+    fn pass(self, up: &mut Upstream, asked: Option<Asked>) -> Walk {
+        if let Some(asked) = asked {
+            up.ask(asked);
+        }
+        Walk::Passed
+    }
+
+    /// Waits for the rest of what must be seen whole, within bounds.
+    fn incomplete(&self, what: &'static str, bytes_max: usize) -> Result<Walk, Refusal> {
+        if self.header.body_len > bytes_max && self.input.len() - self.at > bytes_max {
+            return Err(Refusal::TooLarge { what, bytes_max });
+        }
+        Ok(Walk::Incomplete)
+    }
+}
+
+/// What a client without a server connection says next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// Nothing whole yet.
+    Incomplete,
+    /// Something for a server.
+    Server,
+    /// Consumed: discarded, or answered by what was written.
+    Consumed(usize),
+    /// Refused; the connection stays usable.
+    Refused {
+        /// Bytes of the input it took.
+        consumed: usize,
+        /// Why.
+        refusal: Refusal,
+        /// Whether the group is over.
+        ready: bool,
+    },
+    /// A statement of the gateway's own, to be answered now.
+    Own {
+        /// Bytes of the input it took.
+        consumed: usize,
+        /// Its text.
+        text: Vec<u8>,
+        /// The answers to the group before the result; `None` for a simple query.
+        group: Option<Vec<u8>>,
+    },
+    /// The client says goodbye.
+    Terminate,
+}
+
+impl Downstream {
+    /// Looks at the next message of a client that has no server connection and is owed nothing.
+    pub(crate) fn open(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Opening, Refusal> {
+        let Some(header) = frame::header(input).map_err(malformed)? else { return Ok(Opening::Incomplete) };
+        if self.skipping {
+            return Ok(self.skip(header, input, out));
+        }
+        if self.group.is_some() {
+            return self.group(header, input);
+        }
+        let message = Message { input, at: 0, header };
+        match header.tag {
+            b'Q' if header.body_len <= OWN_LEN_MAX && switch::resembles(message.body_so_far()) => {
+                if !message.is_whole() {
+                    return Ok(Opening::Incomplete);
+                }
+                let text = frontend::query(message.body_so_far()).map_err(malformed)?.to_vec();
+                Ok(Opening::Own { consumed: header.total(), text, group: None })
+            }
+            b'P' if header.body_len <= OWN_LEN_MAX => {
+                let Some(prefix) = frontend::parse_prefix(message.body_so_far()).map_err(malformed)? else {
+                    return Ok(Opening::Incomplete);
+                };
+                if !switch::resembles(prefix.rest) {
+                    return Ok(Opening::Server);
+                }
+                if !message.is_whole() {
+                    return Ok(Opening::Incomplete);
+                }
+                let text = frontend::parse(message.body_so_far()).map_err(malformed)?.text.to_vec();
+                let mut answer = Vec::new();
+                backend::write_parse_complete(&mut answer);
+                self.group = Some(Box::new(Group { text, answer, executed: false }));
+                Ok(Opening::Consumed(header.total()))
+            }
+            b'X' => Ok(Opening::Terminate),
+            // Left over from a COPY that failed: PostgreSQL ignores them as well.
+            b'd' | b'c' | b'f' => Ok(Opening::Consumed(self.discard(header, input))),
+            b'Q' | b'P' | b'B' | b'D' | b'C' | b'E' | b'S' | b'F' | b'H' => Ok(Opening::Server),
+            other => Err(Refusal::Protocol(format!("unexpected message of type {:?}", char::from(other)))),
+        }
+    }
+
+    /// Refuses the next message: an error now, and for the extended protocol nothing more until its Sync.
+    pub(crate) fn refuse(&mut self, input: &[u8], refusal: &Refusal, out: &mut Vec<u8>) -> Result<usize, Refusal> {
+        let Some(header) = frame::header(input).map_err(malformed)? else { return Ok(0) };
+        refusal.write_error(out);
+        if matches!(header.tag, b'Q' | b'F') {
+            backend::write_ready(out, b'I');
+            return Ok(self.discard(header, input));
+        }
+        self.skipping = true;
+        Ok(0)
+    }
+
+    /// Discards a message of which the rest may still be to come.
+    fn discard(&mut self, header: Header, input: &[u8]) -> usize {
+        let here = header.total().min(input.len());
+        self.remaining = header.total() - here;
+        here
+    }
+
+    /// What is left of a message that is being discarded; only for a client without a server connection.
+    pub(crate) fn discard_remaining(&mut self, input: &[u8]) -> usize {
+        let here = self.remaining.min(input.len());
+        self.remaining -= here;
+        here
+    }
+
+    fn skip(&mut self, header: Header, input: &[u8], out: &mut Vec<u8>) -> Opening {
+        match header.tag {
+            b'X' => Opening::Terminate,
+            b'S' => {
+                self.skipping = false;
+                backend::write_ready(out, b'I');
+                Opening::Consumed(self.discard(header, input))
+            }
+            _ => Opening::Consumed(self.discard(header, input)),
+        }
+    }
+
+    /// Goes on with a group that is the gateway's own; whatever does not belong into one is refused.
+    fn group(&mut self, header: Header, input: &[u8]) -> Result<Opening, Refusal> {
+        if header.total() > OWN_LEN_MAX {
+            return Err(Refusal::TooLarge { what: "a message beside a change of the tenant", bytes_max: OWN_LEN_MAX });
+        }
+        if input.len() < header.total() {
+            return Ok(Opening::Incomplete);
+        }
+        let body = &input[HEADER_LEN..header.total()];
+        let Some(group) = &mut self.group else { return Ok(Opening::Server) };
+        let shows = matches!(switch::own(&group.text), Some(Own::ShowTenant));
+        match header.tag {
+            b'B' if !group.executed => backend::write_bind_complete(&mut group.answer),
+            b'D' if !group.executed => {
+                let target = frontend::target(body).map_err(malformed)?;
+                if target.kind == TargetKind::Statement {
+                    backend::write_parameter_description(&mut group.answer, &[]);
+                }
+                if shows {
+                    backend::write_row_description(&mut group.answer, &["guardian.tenant"]);
+                } else {
+                    backend::write_no_data(&mut group.answer);
+                }
+            }
+            b'E' if !group.executed => group.executed = true,
+            b'H' => {}
+            b'S' => {
+                let Some(group) = self.group.take() else { return Ok(Opening::Server) };
+                // Prepared and not executed: the statement is forgotten, and an execution later on is refused.
+                if !group.executed {
+                    let refusal = Refusal::SwitchMisplaced;
+                    return Ok(Opening::Refused { consumed: header.total(), refusal, ready: true });
+                }
+                return Ok(Opening::Own { consumed: header.total(), text: group.text, group: Some(group.answer) });
+            }
+            b'X' => return Ok(Opening::Terminate),
+            _ => {
+                self.group = None;
+                self.skipping = true;
+                return Ok(Opening::Refused { consumed: 0, refusal: Refusal::SwitchMisplaced, ready: false });
+            }
+        }
+        Ok(Opening::Consumed(header.total()))
+    }
+}

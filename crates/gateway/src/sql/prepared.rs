@@ -1,0 +1,139 @@
+//! Prepared statements of the extended protocol across pooled connections.
+//!
+//! A client's names mean nothing on a server connection. What it prepares gets a number by its text, is prepared under that
+//! number where it is needed, and is shared by the clients of a tenant: the numbers are forgotten with the session.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write as _,
+    sync::{Arc, Weak},
+};
+
+/// A statement's text and parameter types, as they stand in a Parse message behind the name.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    /// Its number in this process.
+    pub(crate) number: u64,
+    /// The rest of its Parse message.
+    pub(crate) rest: Box<[u8]>,
+}
+
+/// The name of a statement on server connections.
+pub(crate) fn name_of(number: u64) -> String {
+    let mut name = String::with_capacity(12);
+    let _ = write!(name, "_g{number}");
+    name
+}
+
+/// The name that no statement ever has: to be refused for, and to close without effect.
+pub(crate) const NONE: &[u8] = b"_g";
+
+/// Every statement that some client has prepared.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    known: HashMap<Box<[u8]>, Weak<Statement>>,
+    next: u64,
+    sweep_at: usize,
+}
+
+impl Statements {
+    /// Numbers begin at `first`, so that those of several workers differ.
+    pub(crate) fn starting_at(first: u64) -> Self {
+        Self { known: HashMap::new(), next: first, sweep_at: 1024 }
+    }
+
+    /// The statement of this text.
+    pub(crate) fn intern(&mut self, rest: &[u8]) -> Arc<Statement> {
+        if let Some(statement) = self.known.get(rest).and_then(Weak::upgrade) {
+            return statement;
+        }
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, statement| statement.strong_count() > 0);
+            self.sweep_at = (self.known.len() * 2).max(1024);
+        }
+        self.next += 1;
+        let statement = Arc::new(Statement { number: self.next, rest: rest.into() });
+        self.known.insert(rest.into(), Arc::downgrade(&statement));
+        statement
+    }
+}
+
+/// What one server connection has prepared.
+#[derive(Debug, Default)]
+pub(crate) struct Prepared {
+    confirmed: HashSet<u64>,
+    /// Sent, and not answered yet.
+    sent: HashSet<u64>,
+    /// The client (by its serial number) that the unnamed statement is of.
+    pub(crate) unnamed_of: Option<u64>,
+}
+
+/// Past this, the connection is reset before its next use.
+const PREPARED_MAX: usize = 1000;
+
+impl Prepared {
+    pub(crate) fn has(&self, number: u64) -> bool {
+        self.confirmed.contains(&number) || self.sent.contains(&number)
+    }
+
+    pub(crate) fn sends(&mut self, number: u64) {
+        self.sent.insert(number);
+    }
+
+    pub(crate) fn confirm(&mut self, number: Option<u64>) {
+        if let Some(number) = number {
+            self.sent.remove(&number);
+            self.confirmed.insert(number);
+        }
+    }
+
+    /// After an error the server discards what it has not answered yet.
+    pub(crate) fn forget_unconfirmed(&mut self) {
+        self.sent.clear();
+        self.unnamed_of = None;
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.confirmed.clear();
+        self.sent.clear();
+        self.unnamed_of = None;
+    }
+
+    /// How many statements it has.
+    pub(crate) fn len(&self) -> usize {
+        self.confirmed.len()
+    }
+
+    /// Whether it is time to begin anew.
+    pub(crate) fn is_full(&self) -> bool {
+        self.confirmed.len() > PREPARED_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_text_has_one_number() {
+        let mut statements = Statements::starting_at(0);
+        let first = statements.intern(b"SELECT 1\0\0\0");
+        let second = statements.intern(b"SELECT 2\0\0\0");
+        assert_eq!(first.number, statements.intern(b"SELECT 1\0\0\0").number);
+        assert_ne!(first.number, second.number);
+        let number = first.number;
+        drop(first);
+        assert_ne!(statements.intern(b"SELECT 1\0\0\0").number, number, "nobody held it");
+    }
+
+    #[test]
+    fn what_was_not_confirmed_is_sent_again() {
+        let mut prepared = Prepared::default();
+        prepared.sends(1);
+        prepared.sends(2);
+        assert!(prepared.has(1));
+        prepared.confirm(Some(1));
+        prepared.forget_unconfirmed();
+        assert!(prepared.has(1) && !prepared.has(2));
+    }
+}

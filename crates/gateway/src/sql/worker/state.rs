@@ -1,0 +1,268 @@
+//! What a worker knows of clients, servers, tenants and pools.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, VecDeque},
+    io,
+    rc::Rc,
+    sync::Arc,
+    time::Instant,
+};
+
+use guardian_model::{
+    ClusterName, Limits, Pooling, TenantId,
+    snapshot::{Secret, SnapshotLogin, SnapshotTenant},
+};
+
+use super::console::Console;
+use crate::sql::{
+    downstream::Downstream,
+    login::{Channel, Login},
+    metrics::Measured,
+    refusal::Refusal,
+    settings::Settings,
+    socket::Socket,
+    upstream::Upstream,
+};
+
+/// Bytes that the other side is too slow to take. Bounded by who writes into it.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    bytes: Vec<u8>,
+    at: usize,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Sends what the socket takes. An empty outbox owns no memory.
+    pub(super) fn drain(&mut self, socket: &mut Socket) -> io::Result<()> {
+        self.at += socket.write(&self.bytes[self.at..])?;
+        if self.at == self.bytes.len() {
+            *self = Self::default();
+        }
+        Ok(())
+    }
+}
+
+/// A connection and what is on its way.
+pub(super) struct Line {
+    pub(super) socket: Socket,
+    /// There may be something to read: the event for it was seen, and the socket was not read empty since.
+    pub(super) readable: bool,
+    /// Bytes that were read and not used up.
+    pub(super) inbox: Vec<u8>,
+    pub(super) outbox: Outbox,
+    /// TLS holds bytes back.
+    pub(super) unflushed: bool,
+}
+
+impl Line {
+    pub(super) fn new(socket: Socket) -> Self {
+        Self { socket, readable: true, inbox: Vec::new(), outbox: Outbox::default(), unflushed: false }
+    }
+
+    /// Sends, or keeps what does not fit.
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let sent = if self.outbox.is_empty() { self.socket.write(bytes)? } else { 0 };
+        if sent < bytes.len() {
+            self.outbox.push(&bytes[sent..]);
+        }
+        self.unflushed = self.socket.tls().is_some_and(|tls| tls.wants_write());
+        Ok(())
+    }
+
+    /// The other side takes bytes again.
+    pub(super) fn writable(&mut self) -> io::Result<()> {
+        self.unflushed = !self.socket.flush()?;
+        if !self.unflushed && !self.outbox.is_empty() {
+            self.outbox.drain(&mut self.socket)?;
+            self.unflushed = self.socket.tls().is_some_and(|tls| tls.wants_write());
+        }
+        Ok(())
+    }
+
+    /// The other side is slower than what is meant for it.
+    pub(super) fn is_congested(&self) -> bool {
+        self.unflushed || !self.outbox.is_empty()
+    }
+}
+
+/// A client.
+pub(super) struct Client {
+    pub(super) line: Line,
+    pub(super) stage: Stage,
+    /// What it sends to cancel a statement of its own.
+    pub(super) process: u32,
+    pub(super) secret: u32,
+    pub(super) since: Instant,
+    /// Ends once the outbox is empty.
+    pub(super) closing: bool,
+}
+
+/// How far a client is.
+pub(super) enum Stage {
+    /// The turn to TLS; `direct`: without a request in clear in front.
+    TlsHandshake {
+        login: Box<Login>,
+        channel: Box<Channel>,
+        direct: bool,
+    },
+    Login(Box<Login>, Box<Channel>),
+    Session(Box<Session>),
+    Console(Box<Console>),
+    /// Being taken apart, or moved to another worker.
+    Gone,
+}
+
+/// A client that is in.
+pub(super) struct Session {
+    pub(super) login: Arc<SnapshotLogin>,
+    /// The tenant it is bound to, by its place in the worker's list.
+    pub(super) tenant: Option<usize>,
+    /// Seconds since 1970 at which the identity that it is bound by expires.
+    pub(super) bound_until_s: Option<u64>,
+    pub(super) down: Downstream,
+    /// The settings that it was told.
+    pub(super) told: Arc<Settings>,
+    /// Settings of its start-up packet, which a server connection is given with every hand-over.
+    pub(super) wished: Rc<Vec<(String, String)>>,
+    pub(super) server: Option<usize>,
+    /// Waits for a server connection, since.
+    pub(super) queued: Option<Instant>,
+    /// Was told that it is in.
+    pub(super) welcomed: bool,
+    pub(super) transactions: u64,
+}
+
+impl Client {
+    pub(super) fn session(&mut self) -> Option<&mut Session> {
+        match &mut self.stage {
+            Stage::Session(session) => Some(session),
+            Stage::TlsHandshake { .. } | Stage::Login(..) | Stage::Console(_) | Stage::Gone => None,
+        }
+    }
+}
+
+/// A server connection.
+pub(super) struct Server {
+    pub(super) line: Line,
+    pub(super) state: ServerState,
+    pub(super) up: Upstream,
+    pub(super) pool: usize,
+    pub(super) target: Rc<Target>,
+    /// Whose context it is in.
+    pub(super) tag: Option<usize>,
+    /// Whose client has it: pays for it.
+    pub(super) holder: Option<usize>,
+    /// The client that used it last, by serial number.
+    pub(super) last_client: u64,
+    /// Settings beyond the reported ones that were given to it.
+    pub(super) wished: Rc<Vec<(String, String)>>,
+    /// The lock timeout that was given to it; `None`: the server's own.
+    pub(super) lock_ms: Option<u32>,
+    pub(super) born: Instant,
+    pub(super) key: (u32, Vec<u8>),
+    /// The number of `guardian.enter` in its database (row tenants).
+    pub(super) enter: u32,
+    /// Cancel requests that are on their way to it.
+    pub(super) cancels: u32,
+    /// Not to be used again.
+    pub(super) doomed: bool,
+    /// Since when the present client has it.
+    pub(super) held_since: Instant,
+    /// Up to when the tenant was charged for it.
+    pub(super) charged_to: Instant,
+    /// Since when it works on a statement.
+    pub(super) busy_since: Option<Instant>,
+    /// When its statement was cut short.
+    pub(super) cut_at: Option<Instant>,
+    /// Since when it is idle in a transaction, or at all.
+    pub(super) idle_since: Instant,
+    /// Since when it is in the present transaction.
+    pub(super) transaction_since: Instant,
+}
+
+/// What a server connection is at.
+#[derive(Debug)]
+pub(super) enum ServerState {
+    Connecting(Box<super::connect::Connecting>),
+    /// Nobody's.
+    Idle,
+    /// Made ready: for a client, or ahead of need.
+    Preparing {
+        client: Option<usize>,
+        step: super::handover::PreparingStep,
+    },
+    Attached(usize),
+    /// Settled, but a cancel request may still hit it.
+    Quarantined,
+}
+
+/// Where server connections lead.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) cluster: ClusterName,
+    pub(super) database: String,
+    pub(super) role: String,
+    pub(super) schema: String,
+    pub(super) is_row: bool,
+    pub(super) password: Secret,
+    /// What servers report before anybody sets anything; known from the first connection on.
+    pub(super) base: RefCell<Option<Arc<Settings>>>,
+    /// Settings that some session made the role's default, with the values to send against them.
+    pub(super) pins: RefCell<Vec<(String, String)>>,
+    /// Clients that wait to be told they are in.
+    pub(super) welcomes: RefCell<Vec<usize>>,
+}
+
+/// A tenant that has or had clients here.
+pub(super) struct Tenant {
+    pub(super) id: TenantId,
+    pub(super) entry: Arc<SnapshotTenant>,
+    pub(super) limits: Limits,
+    pub(super) weight: u16,
+    pub(super) pooling: Pooling,
+    pub(super) pool: usize,
+    pub(super) target: Rc<Target>,
+    pub(super) clients: u32,
+    /// Server connections that its clients have.
+    pub(super) held: u32,
+    pub(super) queue: VecDeque<usize>,
+    /// Server time it had, in microseconds divided by its weight.
+    pub(super) virtual_us: u64,
+    pub(super) paused: bool,
+    pub(super) counts: Measured,
+}
+
+/// The server connections of one cluster, or of one shard of it.
+pub(super) struct Pool {
+    pub(super) cluster: ClusterName,
+    pub(super) shard: u16,
+    pub(super) servers: Vec<usize>,
+    pub(super) idle: u32,
+    pub(super) connecting: u32,
+    pub(super) len_max: usize,
+    pub(super) reserved: usize,
+    /// Tenants with clients in their queue, by virtual server time.
+    pub(super) waiting: BTreeSet<(u64, usize)>,
+    pub(super) paused: bool,
+    /// After a failure to connect: not before, and why.
+    pub(super) retry_at: Option<Instant>,
+    pub(super) problem: Option<Refusal>,
+    /// How often, lately, a tenant found its own connection idle: 0 to 1024.
+    pub(super) affinity: u32,
+}
