@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
-    ClusterName, Isolation, LimitOverrides, LoginName, Placement, Slug, TenantId, TenantState, Tier, TierName,
+    ClusterName, Isolation, LimitOverrides, LoginName, Place, Placement, Slug, TenantId, TenantState, Tier, TierName,
     config::Issuer,
     login::{LoginProof, LoginScope},
 };
@@ -82,6 +82,8 @@ impl Delta {
 pub struct SnapshotInstallation {
     /// The application's name.
     pub application: String,
+    /// The place of the shared tables.
+    pub shared: Place,
     /// The password of the application's own role, which row tenants share; absent before `apply`.
     pub application_password: Option<Secret>,
     /// The servers.
