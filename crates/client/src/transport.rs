@@ -38,7 +38,7 @@ impl Client {
         let address = || ClientError::Address(server.to_owned());
         let text = if server.contains("://") { server.to_owned() } else { format!("http://{server}") };
         let base = Url::parse(&text).map_err(|_| address())?;
-        let is_plain = base.scheme() == "http"
+        let is_plain = matches!(base.scheme(), "http" | "https")
             && base.host().is_some()
             && base.path() == "/"
             && base.query().is_none()
@@ -59,6 +59,13 @@ impl Client {
             .build()
             .map_err(|_| address())?;
         Ok(Self { http, base })
+    }
+
+    /// Whether what travels is protected: by TLS, or because it stays on this machine.
+    pub fn is_protected(&self) -> bool {
+        let host = self.base.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        is_here || self.base.scheme() == "https"
     }
 
     /// The server's address.

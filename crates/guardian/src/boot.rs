@@ -5,13 +5,17 @@ use std::{
     collections::BTreeMap,
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use guardian_lifecycle::Lifecycle;
-use guardian_model::{ClusterName, config::LOCAL};
+use guardian_model::{
+    ClusterName,
+    config::{self, LOCAL},
+};
 use guardian_postgres::{
     connect::Clusters,
     local::{LocalCluster, StateLock},
@@ -26,7 +30,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{config_file::ConfigFile, master_key, state_folder::StateFolder};
+use crate::{
+    config_file::ConfigFile,
+    data_plane::{DataPlane, Source, Start},
+    master_key,
+    state_folder::StateFolder,
+};
 
 /// Guardian's own database on the local cluster.
 const CONTROL_DATABASE: &str = "guardian";
@@ -39,6 +48,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(25);
 pub(crate) struct Ready {
     /// Where the API listens.
     pub(crate) address: SocketAddr,
+    /// Where the SQL gateway listens, if it runs.
+    pub(crate) sql: Option<SocketAddr>,
     /// How long the start took.
     pub(crate) took: Duration,
 }
@@ -56,7 +67,7 @@ pub(crate) async fn run(
     state.create()?;
     let lock = Arc::new(StateLock::acquire(state.path())?);
     // Of a process that was killed; nobody answers there now.
-    state.forget_api_address();
+    state.forget_addresses();
     let vault = master_key::load(&file, &state)?;
     let stop = Stop::on_signals()?;
 
@@ -112,38 +123,60 @@ impl Parts {
         let address = listener.local_addr()?;
         keep_admin_token(&store, &state).await?;
 
-        let folder = file.folder().to_owned();
-        let source = ConfigSource::new(file.config.clone(), folder, move || file.read_again());
+        let (folder, gateway) = (file.folder().to_owned(), file.config.gateway.clone());
+        let source = ConfigSource::new(file.config.clone(), folder.clone(), move || file.read_again());
         let app = AppState::new(store.clone(), lifecycle.clone(), clusters, source, stop.token.clone());
         let work = TaskTracker::new();
         work.spawn(lifecycle.work(stop.token.clone()));
         work.spawn(seal_audit_log(store.clone(), stop.token.clone()));
+        let sql = if gateway.enabled { start_gateway(gateway, folder, &app, &work, &stop.token).await? } else { None };
+        if let Some(sql) = sql {
+            app.set_sql_address(sql);
+            state.keep_sql_address(&sql.to_string())?;
+        }
         let server = work.spawn(guardian_server::serve(listener, app));
         work.close();
         state.keep_api_address(&address.to_string())?;
-        let told = ready(&Ready { address, took: begun.elapsed() });
+        let told = ready(&Ready { address, sql, took: begun.elapsed() });
 
         let ended = stop.while_running(server, &work).await;
-        state.forget_api_address();
+        state.forget_addresses();
         store.close().await;
         told.and(ended)
     }
 }
 
+/// The SQL gateway of this process, on the control plane of this process.
+async fn start_gateway(
+    config: config::Gateway,
+    folder: PathBuf,
+    app: &AppState,
+    work: &TaskTracker,
+    stop: &CancellationToken,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let source = Source::Here(app.clone());
+    let snapshot = source.snapshot().await.context("cannot read what the SQL gateway runs on")?;
+    let start = Start { config, folder, snapshot, keys: BTreeMap::new(), adopted: Vec::new() };
+    let data_plane = DataPlane::start(start).await?;
+    let address = data_plane.address();
+    data_plane.spawn(source, None, work, stop);
+    Ok(address)
+}
+
 /// The signals that end the process: the first asks everything to come to an end, the second does not wait for it.
-struct Stop {
-    token: CancellationToken,
+pub(crate) struct Stop {
+    pub(crate) token: CancellationToken,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Stop {
-    fn on_signals() -> io::Result<Self> {
+    pub(crate) fn on_signals() -> io::Result<Self> {
         let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         Ok(Self { token: CancellationToken::new(), terminate, interrupt })
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

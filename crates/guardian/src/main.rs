@@ -3,6 +3,7 @@
 mod boot;
 mod cli;
 mod config_file;
+mod data_plane;
 mod logging;
 mod master_key;
 mod output;

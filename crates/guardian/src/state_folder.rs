@@ -10,6 +10,8 @@ use std::{
 
 const ADMIN_TOKEN: &str = "admin.token";
 const API_ADDRESS: &str = "api.addr";
+/// Where the SQL gateway of `guardian up` listens.
+const SQL_ADDRESS: &str = "sql.addr";
 
 /// The state folder.
 #[derive(Debug, Clone)]
@@ -66,9 +68,16 @@ impl StateFolder {
         self.write(API_ADDRESS, address)
     }
 
-    /// The API is gone.
-    pub(crate) fn forget_api_address(&self) {
-        let _ = fs::remove_file(self.0.join(API_ADDRESS));
+    /// Notes the address of the SQL gateway.
+    pub(crate) fn keep_sql_address(&self, address: &str) -> Result<(), StateError> {
+        self.write(SQL_ADDRESS, address)
+    }
+
+    /// Nobody listens any more.
+    pub(crate) fn forget_addresses(&self) {
+        for name in [API_ADDRESS, SQL_ADDRESS] {
+            let _ = fs::remove_file(self.0.join(name));
+        }
     }
 
     /// Whole or not at all: a reader never sees half a file.

@@ -28,15 +28,21 @@ impl Global {
 
     /// A client of the control plane that the flags, the environment or the state folder name.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        Ok(self.client_with_token(None)?.0)
+    }
+
+    /// The same with the token; `server` outranks everything else that names one.
+    pub(crate) fn client_with_token(&self, server: Option<&str>) -> anyhow::Result<(Client, String)> {
         let state = self.state_folder();
         let local = fs::read_to_string(state.join(ADDRESS_FILE)).ok().map(|address| address.trim().to_owned());
-        let server = self.server.clone().or_else(|| local.clone()).ok_or_else(|| {
+        let named = server.map(str::to_owned).or_else(|| self.server.clone());
+        let server = named.or_else(|| local.clone()).ok_or_else(|| {
             Failure::new(format!("no control plane is named, and `{}` has none", state.display()))
                 .advise("start one with `guardian up`, or name one with --server and --token-file")
         })?;
         let is_local = local.as_deref() == Some(server.trim_start_matches("http://").trim_end_matches('/'));
         let token = self.token(is_local.then(|| state.join(TOKEN_FILE)).as_deref())?;
-        Ok(Client::new(&server, &token)?)
+        Ok((Client::new(&server, &token)?, token))
     }
 
     fn token(&self, admin_token: Option<&Path>) -> anyhow::Result<String> {

@@ -9,8 +9,10 @@ mod completions;
 mod confirm;
 mod connect;
 mod follow;
+mod gateway;
 mod generate;
 mod incident;
+mod login;
 mod migrate;
 mod operation;
 mod plan;
@@ -97,6 +99,7 @@ pub(crate) enum Color {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Up(up::Up),
+    Gateway(gateway::Gateway),
     Plan(plan::Plan),
     Apply(apply::Apply),
     Migrate(migrate::Migrate),
@@ -104,6 +107,8 @@ pub(crate) enum Command {
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     Tier(tier::Tier),
+    #[command(subcommand)]
+    Login(login::Login),
     #[command(subcommand)]
     Operation(operation::Operation),
     Psql(psql::Psql),
@@ -139,11 +144,13 @@ impl Cli {
         let output = Output { json: global.json, quiet: global.quiet };
         match command {
             Command::Up(command) => command.run(&global, output).await,
+            Command::Gateway(command) => command.run(&global, output).await,
             Command::Plan(command) => command.run(&global.client()?, output).await,
             Command::Apply(command) => command.run(&global.client()?, output).await,
             Command::Migrate(command) => command.run(&global.client()?, output).await,
             Command::Tenant(command) => command.run(&global.client()?, output).await,
             Command::Tier(command) => command.run(&global.client()?, output).await,
+            Command::Login(command) => command.run(&global.client()?, output).await,
             Command::Operation(command) => command.run(&global.client()?, output).await,
             Command::Psql(command) => command.run(&global.client()?).await,
             Command::Status(command) => command.run(&global.client()?, output).await,

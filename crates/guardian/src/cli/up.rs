@@ -13,7 +13,7 @@ use crate::{
     state_folder::StateFolder,
 };
 
-/// Start the control plane: the API, its workers and, where it is wanted, a local PostgreSQL
+/// Start the control plane and the SQL gateway and, where it is wanted, a local PostgreSQL
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Stops on SIGTERM and SIGINT (Ctrl-C), after what is at work has come to an end.
 
@@ -30,6 +30,7 @@ pub(crate) struct Up {
 #[derive(Debug, Serialize)]
 struct Started<'a> {
     api: SocketAddr,
+    sql: Option<SocketAddr>,
     admin_token_file: &'a Path,
     took_ms: u128,
 }
@@ -41,9 +42,13 @@ impl Up {
         let state = StateFolder::at(std::path::absolute(global.state_folder())?);
         let token = state.admin_token_path();
         boot::run(file, state, |ready| {
-            output.result(&Started { api: ready.address, admin_token_file: &token, took_ms: ready.took.as_millis() }, |_| {
-                let Ready { address, took } = ready;
+            let Ready { address, sql, took } = *ready;
+            let started = Started { api: address, sql, admin_token_file: &token, took_ms: took.as_millis() };
+            output.result(&started, |_| {
                 output.marked(Mark::Good, format!("ready after {:.1} s: http://{address}", took.as_secs_f64()))?;
+                if let Some(sql) = sql {
+                    output.remark(format!("  PostgreSQL clients: {sql} (see guardian login create)"));
+                }
                 output.remark(format!("  administrator's token: {}", token.display()));
                 output.remark("  next, in another terminal: guardian migrate && guardian apply");
                 Ok(())

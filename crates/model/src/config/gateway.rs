@@ -81,7 +81,7 @@ impl Default for Gateway {
 
 impl Gateway {
     /// What types cannot say. An error names the dotted key it is about.
-    pub(super) fn check(&self) -> Result<(), (String, String)> {
+    pub fn check(&self) -> Result<(), (String, String)> {
         let key = |name: &str| format!("gateway.{name}");
         let listen: SocketAddr =
             self.listen.parse().map_err(|error| (key("listen"), format!("{error}; write `127.0.0.1:6432`")))?;

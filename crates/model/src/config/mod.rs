@@ -188,6 +188,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Reads and checks `[gateway]` alone, for a gateway that runs by itself; the rest of the file is not looked at.
+    pub fn parse_gateway(file: &str, text: &str) -> Result<Gateway, ConfigError> {
+        #[derive(Deserialize)]
+        struct Only {
+            #[serde(default)]
+            gateway: Gateway,
+        }
+        let Only { gateway } = toml::from_str(text).map_err(|source| ConfigError::from_toml(file, text, &source))?;
+        gateway.check().map_err(|(key, problem)| ConfigError::new(file, text, &key, &problem))?;
+        Ok(gateway)
+    }
+
     /// Whether Guardian has to run a cluster of its own.
     pub fn needs_local_cluster(&self) -> bool {
         self.control.database_url.is_none() || self.clusters.values().any(|cluster| cluster.url == LOCAL)

@@ -376,11 +376,16 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// What is asked of each new connection: the number of `guardian.enter`, and what some session made its role's default.
-fn setup() -> String {
+/// What is asked of each new connection: the number of `guardian.enter` (row tenants; the others may not even look), and what
+/// some session made its role's default.
+fn setup(is_row: bool) -> String {
+    let enter = if is_row {
+        "coalesce(pg_catalog.to_regprocedure('guardian.enter(pg_catalog.bytea)')::pg_catalog.oid::pg_catalog.text, '0')"
+    } else {
+        "'0'"
+    };
     format!(
-        "SELECT pg_catalog.concat_ws(E'\\x1f', \
-           coalesce(pg_catalog.to_regprocedure('guardian.enter(pg_catalog.bytea)')::pg_catalog.oid::pg_catalog.text, '0'), \
+        "SELECT pg_catalog.concat_ws(E'\\x1f', {enter}, \
            (SELECT pg_catalog.string_agg(pg_catalog.concat(name, '=', boot_val), E'\\x1f') FROM pg_catalog.pg_settings \
             WHERE source IN ('user', 'database user') AND name NOT IN {EXPECTED}))"
     )
@@ -409,7 +414,7 @@ fn connecting_message(server: &mut Server, tag: u8, body: &[u8]) -> Result<bool,
         (b'Z', stage @ Stage::Proof(_)) => {
             *stage = Stage::Setup { answer: None };
             let mut out = Vec::new();
-            frontend::write_query(&mut out, setup().as_bytes());
+            frontend::write_query(&mut out, setup(server.target.is_row).as_bytes());
             server.line.send(&out).map_err(|error| broken(&error))?;
         }
         (b'T' | b'C', Stage::Setup { .. }) => {}
