@@ -232,6 +232,7 @@ fn first_messages_follow_the_grammar() {
     ] {
         assert!(matches!(begin(first.as_bytes()), Err(ScramError::Malformed(_))), "{first:?}");
     }
+    assert!(begin(b"n,,m=1,n=,r=abc").unwrap_err().to_string().contains("mandatory extension"));
     assert!(matches!(begin(b"n,,n=\xff,r=abc"), Err(ScramError::Malformed("it is not UTF-8"))));
     let long = [&b"n,,n=,r="[..], &[b'a'; MESSAGE_LEN_MAX]].concat();
     assert!(begin(&long[..MESSAGE_LEN_MAX]).is_ok());

@@ -93,6 +93,8 @@ fn what_resembles_one_is_told_apart() {
         "SET guardian.tenants = 'acme'",
         "SET guardian.tenant.x = 'acme'",
         "SET guardian . tenant = 'acme'",
+        "SET guardian. tenant = 'acme'",
+        "SET guardian .tenant = 'acme'",
         "SET \"guardian\".tenant = 'acme'",
         "SET \"guardian.tenant\" = 'acme'",
         "SET SESSION SESSION guardian.tenant = 'acme'",
