@@ -1,12 +1,16 @@
 //! One method an endpoint, in the order of the API's documentation.
 
+use std::time::Duration;
+
 use guardian_model::{
-    Operation, OperationId, RunId, Tenant, Tier, TierName, TokenId,
+    LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
-        AuditEntry, AuditVerification, Connection, CreateTenant, CreateToken, DeleteTenant, HardeningReport, Incident,
-        MigrationPlan, NewToken, Page, PutTier, Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
+        AuditEntry, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken, DeleteTenant, HardeningReport,
+        Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run, SetTier, StartMigration, Status, TenantChange,
+        TicketGrant, Token,
     },
-    query::{AuditQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
+    query::{AuditQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
+    snapshot::{Cursor, Delta},
 };
 use reqwest::Method;
 
@@ -62,6 +66,11 @@ impl Client {
     /// Moves a tenant to another tier of the same isolation.
     pub async fn set_tier(&self, tenant: &str, body: &SetTier) -> Result<Tenant, ClientError> {
         self.send(self.request(Method::POST, &["v1", "tenants", tenant, "set-tier"])?.json(body)).await
+    }
+
+    /// Sets what a tenant has otherwise than its tier, as a whole.
+    pub async fn set_limits(&self, tenant: &str, body: &LimitOverrides) -> Result<Tenant, ClientError> {
+        self.send(self.request(Method::PUT, &["v1", "tenants", tenant, "limits"])?.json(body)).await
     }
 
     /// Opens the door to one session bound to the tenant.
@@ -132,6 +141,38 @@ impl Client {
     /// Revokes a token, at once and for ever.
     pub async fn revoke_token(&self, token: TokenId) -> Result<(), ClientError> {
         self.send_only(self.request(Method::DELETE, &["v1", "tokens", &token.to_string()])?).await
+    }
+
+    /// Every login of the SQL gateway, without passwords.
+    pub async fn logins(&self) -> Result<Vec<Login>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "logins"])?).await
+    }
+
+    /// Makes a login; its password is shown this once.
+    pub async fn create_login(&self, body: &CreateLogin) -> Result<NewLogin, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "logins"])?.json(body)).await
+    }
+
+    /// Gives a login another password, shown this once.
+    pub async fn rotate_login(&self, login: &LoginName) -> Result<NewLogin, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "logins", login.as_str(), "rotate"])?).await
+    }
+
+    /// Deletes a login.
+    pub async fn delete_login(&self, login: &LoginName) -> Result<(), ClientError> {
+        self.send_only(self.request(Method::DELETE, &["v1", "logins", login.as_str()])?).await
+    }
+
+    /// Everything that a gateway runs on, secrets included.
+    pub async fn snapshot(&self) -> Result<Snapshot, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "snapshot"])?.timeout(LONG_REQUEST_TIMEOUT)).await
+    }
+
+    /// What changed in it since its cursor. Waits for a change when there is none, so many seconds and 25 at most; the
+    /// answer is empty when none came. A problem of status 410 asks for the whole snapshot again.
+    pub async fn changes(&self, since: Cursor, wait: Duration) -> Result<Delta, ClientError> {
+        let query = ChangesQuery { since: since.0, wait_seconds: u8::try_from(wait.as_secs()).ok() };
+        self.send(self.request(Method::GET, &["v1", "snapshot", "changes"])?.query(&query)).await
     }
 
     /// One page of the audit log.
