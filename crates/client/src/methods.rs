@@ -1,7 +1,5 @@
 //! One method an endpoint, in the order of the API's documentation.
 
-use std::time::Duration;
-
 use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
@@ -10,7 +8,7 @@ use guardian_model::{
         TicketGrant, Token,
     },
     query::{AuditQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
-    snapshot::{Cursor, Delta},
+    snapshot::Delta,
 };
 use reqwest::Method;
 
@@ -168,11 +166,10 @@ impl Client {
         self.send(self.request(Method::GET, &["v1", "snapshot"])?.timeout(LONG_REQUEST_TIMEOUT)).await
     }
 
-    /// What changed in it since its cursor. Waits for a change when there is none, so many seconds and 25 at most; the
-    /// answer is empty when none came. A problem of status 410 asks for the whole snapshot again.
-    pub async fn changes(&self, since: Cursor, wait: Duration) -> Result<Delta, ClientError> {
-        let query = ChangesQuery { since: since.0, wait_seconds: u8::try_from(wait.as_secs()).ok() };
-        self.send(self.request(Method::GET, &["v1", "snapshot", "changes"])?.query(&query)).await
+    /// What changed in it since its cursor. Waits for a change when there is none; the answer is empty when none came. A
+    /// problem of status 410 asks for the whole snapshot again.
+    pub async fn snapshot_changes(&self, query: &ChangesQuery) -> Result<Delta, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "snapshot", "changes"])?.query(query)).await
     }
 
     /// One page of the audit log.
