@@ -25,7 +25,7 @@ struct Buckets<K, V> {
 
 impl<K: Hash + Eq + Clone, V> Buckets<K, V> {
     fn new() -> Self {
-        Self { buckets: vec![Arc::new(HashMap::new()); BUCKETS], hasher: RandomState::new() }
+        Self { buckets: (0..BUCKETS).map(|_| Arc::default()).collect(), hasher: RandomState::new() }
     }
 
     fn bucket<Q: Hash + ?Sized>(&self, key: &Q) -> usize {

@@ -75,7 +75,7 @@ macro_rules! limits {
 
         impl Default for Limits {
             fn default() -> Self {
-                Self { $($name: $default,)+ }
+                Self::DEFAULT
             }
         }
 
@@ -92,6 +92,9 @@ macro_rules! limits {
         }
 
         impl Limits {
+            /// What is left out takes these.
+            pub const DEFAULT: Self = Self { $($name: $default,)+ };
+
             /// The name of every limit, as in configuration and in refusals.
             pub const NAMES: &[&str] = &[$(stringify!($name),)+];
 

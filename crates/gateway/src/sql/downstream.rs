@@ -97,6 +97,11 @@ impl Downstream {
         self.remaining > 0
     }
 
+    /// Whether a group that is the gateway's to answer, or to discard, is under way.
+    pub(crate) fn is_apart(&self) -> bool {
+        self.group.is_some() || self.skipping
+    }
+
     /// Named statements were prepared by the server, and after a failure the others never will be.
     pub(crate) fn answered(&mut self, prepared: usize, failed: bool) {
         if self.unconfirmed.is_empty() {
@@ -150,19 +155,18 @@ impl Downstream {
             let Some(header) = frame::header(&input[at..]).map_err(malformed)? else { break };
             let message = Message { input, at, header };
             let walked = match header.tag {
-                b'Q' => self.query(message, up)?,
+                b'Q' => query(message, up),
                 b'P' => self.parse(message, up, statements, names, &mut edit)?,
                 b'B' => self.bind(message, up, names, &mut edit)?,
                 b'D' | b'C' => self.target(message, up, names, &mut edit)?,
-                b'E' => message.pass(up, Some(Asked::Execute)),
-                b'S' => message.pass(up, Some(Asked::Sync)),
-                b'F' => message.pass(up, Some(Asked::Function)),
-                b'H' => message.pass(up, None),
+                b'E' => passed(up, Asked::Execute),
+                b'S' => passed(up, Asked::Sync),
+                b'F' => passed(up, Asked::Function),
                 b'c' | b'f' => {
                     up.copy_in = false;
-                    message.pass(up, None)
+                    Walk::Passed
                 }
-                b'd' => message.pass(up, None),
+                b'd' | b'H' => Walk::Passed,
                 b'X' => {
                     step = Step::Terminate;
                     break;
@@ -198,19 +202,6 @@ impl Downstream {
         Ok(Forwarded { bytes: edit.finish(at), consumed: at, step })
     }
 
-    fn query(&mut self, message: Message<'_>, up: &mut Upstream) -> Result<Walk, Refusal> {
-        let text = message.body_so_far();
-        if message.header.body_len <= OWN_LEN_MAX && switch::resembles(text) {
-            if !message.is_whole() {
-                return Ok(Walk::Incomplete);
-            }
-            return Ok(Walk::Refused(Refusal::SwitchMisplaced));
-        }
-        // A simple query does away with the unnamed statement.
-        up.prepared.unnamed_of = None;
-        Ok(message.pass(up, Some(Asked::Query(None))))
-    }
-
     fn parse(
         &mut self,
         message: Message<'_>,
@@ -226,7 +217,7 @@ impl Downstream {
             return Ok(if message.is_whole() { Walk::Refused(Refusal::SwitchMisplaced) } else { Walk::Incomplete });
         }
         if names == Names::Own {
-            return Ok(message.pass(up, Some(Asked::Parse(ParseOf::Client(None)))));
+            return Ok(passed(up, Asked::Parse(ParseOf::Client(None))));
         }
         if prefix.name.is_empty() {
             let fits = message.is_whole() && prefix.rest.len() <= UNNAMED_LEN_MAX;
@@ -238,7 +229,7 @@ impl Downstream {
                 self.unnamed = None;
             }
             up.prepared.unnamed_of = Some(self.serial);
-            return Ok(message.pass(up, Some(Asked::Parse(ParseOf::Client(None)))));
+            return Ok(passed(up, Asked::Parse(ParseOf::Client(None))));
         }
         if !message.is_whole() {
             return message.incomplete("a named statement", WHOLE_LEN_MAX);
@@ -251,7 +242,7 @@ impl Downstream {
         let range = message.range();
         if let Some(taken) = self.statements.get(parsed.name).cloned() {
             // The server refuses a name that is taken; so that it does, it has to be taken there.
-            self.provide(&taken, up, edit.replace(range.start..range.start));
+            provide(&taken, up, edit.replace(range.start..range.start));
             frontend::write_parse(edit.replace(range), name_of(taken.number).as_bytes(), prefix.rest);
             up.ask(Asked::Parse(ParseOf::Client(None)));
             return Ok(Walk::Passed);
@@ -271,15 +262,6 @@ impl Downstream {
         Ok(Walk::Passed)
     }
 
-    /// Prepares a statement on a server connection that lacks it.
-    fn provide(&self, statement: &Statement, up: &mut Upstream, out: &mut Vec<u8>) {
-        if !up.prepared.has(statement.number) {
-            frontend::write_parse(out, name_of(statement.number).as_bytes(), &statement.rest);
-            up.prepared.sends(statement.number);
-            up.ask(Asked::Parse(ParseOf::Gateway(Some(statement.number))));
-        }
-    }
-
     /// The name under which the server knows what the client calls `name`, made known to it by what is written to `out`.
     fn server_name(&self, name: &[u8], up: &mut Upstream, out: &mut Vec<u8>) -> Vec<u8> {
         if name.is_empty() {
@@ -295,7 +277,7 @@ impl Downstream {
         }
         match self.statements.get(name) {
             Some(statement) => {
-                self.provide(statement, up, out);
+                provide(statement, up, out);
                 name_of(statement.number).into_bytes()
             }
             None => [NONE, b" ", name].concat(),
@@ -304,14 +286,17 @@ impl Downstream {
 
     fn bind(&mut self, message: Message<'_>, up: &mut Upstream, names: Names, edit: &mut Edit<'_>) -> Result<Walk, Refusal> {
         if names == Names::Own {
-            return Ok(message.pass(up, None));
+            up.ask_within_group();
+            return Ok(Walk::Passed);
         }
         let Some(prefix) = frontend::bind_prefix(message.body_so_far()).map_err(malformed)? else {
             return message.incomplete("the names in a Bind", NAMES_LEN_MAX);
         };
         if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.serial) {
-            return Ok(message.pass(up, None));
+            up.ask_within_group();
+            return Ok(Walk::Passed);
         }
+        up.ask_within_group();
         let start = message.at;
         let names_end = start + HEADER_LEN + prefix.len;
         let name = self.server_name(prefix.statement, up, edit.replace(start..start));
@@ -333,8 +318,10 @@ impl Downstream {
         let is_close = message.header.tag == b'C';
         let target = frontend::target(message.body_so_far()).map_err(malformed)?;
         if names == Names::Own || target.kind == TargetKind::Portal {
-            return Ok(message.pass(up, is_close.then_some(Asked::Close { as_parse: false })));
+            up.ask_within_group();
+            return Ok(if is_close { passed(up, Asked::Close { as_parse: false }) } else { Walk::Passed });
         }
+        up.ask_within_group();
         let range = message.range();
         if is_close {
             // Others may use what the server has under this text.
@@ -389,19 +376,36 @@ impl Message<'_> {
         &self.input[self.at + HEADER_LEN..end]
     }
 
-    fn pass(self, up: &mut Upstream, asked: Option<Asked>) -> Walk {
-        if let Some(asked) = asked {
-            up.ask(asked);
-        }
-        Walk::Passed
-    }
-
     /// Waits for the rest of what must be seen whole, within bounds.
     fn incomplete(&self, what: &'static str, bytes_max: usize) -> Result<Walk, Refusal> {
         if self.header.body_len > bytes_max && self.input.len() - self.at > bytes_max {
             return Err(Refusal::TooLarge { what, bytes_max });
         }
         Ok(Walk::Incomplete)
+    }
+}
+
+fn query(message: Message<'_>, up: &mut Upstream) -> Walk {
+    if message.header.body_len <= OWN_LEN_MAX && switch::resembles(message.body_so_far()) {
+        return if message.is_whole() { Walk::Refused(Refusal::SwitchMisplaced) } else { Walk::Incomplete };
+    }
+    // A simple query does away with the unnamed statement.
+    up.prepared.unnamed_of = None;
+    passed(up, Asked::Query(None))
+}
+
+/// Notes what a message asks, and passes it on.
+fn passed(up: &mut Upstream, asked: Asked) -> Walk {
+    up.ask(asked);
+    Walk::Passed
+}
+
+/// Prepares a statement on a server connection that lacks it.
+fn provide(statement: &Statement, up: &mut Upstream, out: &mut Vec<u8>) {
+    if !up.prepared.has(statement.number) {
+        frontend::write_parse(out, name_of(statement.number).as_bytes(), &statement.rest);
+        up.prepared.sends(statement.number);
+        up.ask(Asked::Parse(ParseOf::Gateway(Some(statement.number))));
     }
 }
 
@@ -472,9 +476,10 @@ impl Downstream {
                 Ok(Opening::Consumed(header.total()))
             }
             b'X' => Ok(Opening::Terminate),
-            // Left over from a COPY that failed: PostgreSQL ignores them as well.
-            b'd' | b'c' | b'f' => Ok(Opening::Consumed(self.discard(header, input))),
-            b'Q' | b'P' | b'B' | b'D' | b'C' | b'E' | b'S' | b'F' | b'H' => Ok(Opening::Server),
+            // Left over from a COPY that failed, which PostgreSQL ignores as well; or a Flush of nothing, which must not
+            // take a server connection that nothing would give back.
+            b'd' | b'c' | b'f' | b'H' => Ok(Opening::Consumed(self.discard(header, input))),
+            b'Q' | b'P' | b'B' | b'D' | b'C' | b'E' | b'S' | b'F' => Ok(Opening::Server),
             other => Err(Refusal::Protocol(format!("unexpected message of type {:?}", char::from(other)))),
         }
     }

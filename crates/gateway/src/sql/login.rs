@@ -144,9 +144,9 @@ impl Login {
                             if channel.tls_required && !channel.is_tls {
                                 return Err(Refusal::TlsRequired);
                             }
-                            let asked = self.asked(packet, channel, view, out)?;
+                            let asked = Asked::read(&packet, channel, view, out)?;
                             if asked.verifier.is_none() && asked.login.is_some() {
-                                return self.admit(asked, view, out);
+                                return asked.admit(view);
                             }
                             let offered: &[&str] =
                                 if channel.end_point.is_some() { &[MECHANISM_PLUS, MECHANISM] } else { &[MECHANISM] };
@@ -173,15 +173,30 @@ impl Login {
                         return Ok(Progress::More);
                     };
                     let last = exchange.finish(&body).map_err(|error| asked.failed(&error))?;
-                    let admitted = self.admit(*asked, view, out)?;
+                    let admitted = asked.admit(view)?;
                     backend::write_auth_sasl_final(out, &last);
                     return Ok(admitted);
                 }
             }
         }
     }
+}
 
-    fn asked(&self, packet: Startup, channel: &Channel, view: &View, out: &mut Vec<u8>) -> Result<Asked, Refusal> {
+fn names(tenant: &SnapshotTenant, name: &str) -> bool {
+    tenant.slug.as_str() == name || tenant.id.to_string() == name
+}
+
+/// The tenant, if it serves.
+pub(crate) fn serving(tenant: &Arc<SnapshotTenant>) -> Result<Arc<SnapshotTenant>, Refusal> {
+    if tenant.state == TenantState::Active && tenant.secret.is_some() {
+        Ok(Arc::clone(tenant))
+    } else {
+        Err(Refusal::NotServing { slug: tenant.slug.clone(), state: tenant.state })
+    }
+}
+
+impl Asked {
+    fn read(packet: &Startup, channel: &Channel, view: &View, out: &mut Vec<u8>) -> Result<Asked, Refusal> {
         if packet.minor > 0 || !packet.extensions.is_empty() {
             let unknown: Vec<&str> = packet.extensions.iter().map(String::as_str).collect();
             backend::write_negotiate(out, 0, &unknown);
@@ -232,47 +247,31 @@ impl Login {
         Ok(Asked { user, login, verifier, sources, is_admin, settings })
     }
 
-    #[expect(clippy::unused_self, reason = "the last step of the exchange reads as one of its methods")]
-    fn admit(&self, asked: Asked, view: &View, out: &mut Vec<u8>) -> Result<Progress, Refusal> {
-        let Some(login) = asked.login.clone() else { return Err(asked.refused()) };
-        let _ = out;
+    /// Whom the client may serve, now that it has proved who it is.
+    fn admit(self, view: &View) -> Result<Progress, Refusal> {
+        let Some(login) = self.login.clone() else { return Err(self.refused()) };
         let role = match login.scope {
-            LoginScope::Admin if asked.is_admin && asked.sources.0.is_empty() => Role::Admin,
-            LoginScope::Admin => return Err(asked.refused()),
-            LoginScope::Tenant { .. } | LoginScope::AnyTenant { .. } if asked.is_admin => return Err(asked.refused()),
+            LoginScope::Admin if self.is_admin && self.sources.0.is_empty() => Role::Admin,
+            LoginScope::Admin => return Err(self.refused()),
+            LoginScope::Tenant { .. } | LoginScope::AnyTenant { .. } if self.is_admin => return Err(self.refused()),
             LoginScope::Tenant { tenant } => {
-                let tenant = view.tenant(tenant).ok_or_else(|| asked.refused())?;
+                let tenant = view.tenant(tenant).ok_or_else(|| self.refused())?;
                 // Whether another tenant is there is none of this login's business.
-                let names_another = asked.sources.0.iter().any(|(_, name)| !names(tenant, name));
+                let names_another = self.sources.0.iter().any(|(_, name)| !names(tenant, name));
                 if names_another {
-                    return Err(asked.refused());
+                    return Err(self.refused());
                 }
                 Role::Tenant(serving(tenant)?)
             }
-            LoginScope::AnyTenant { switch } => match asked.sources.agreed(view)? {
+            LoginScope::AnyTenant { switch } => match self.sources.agreed(view)? {
                 Some(tenant) => Role::Tenant(serving(&tenant)?),
                 None if switch == guardian_model::Switch::Never => return Err(Refusal::NoTenant),
                 None => Role::Unbound,
             },
         };
-        Ok(Progress::Admitted(Box::new(Admitted { login, role, settings: asked.settings })))
+        Ok(Progress::Admitted(Box::new(Admitted { login, role, settings: self.settings })))
     }
-}
 
-fn names(tenant: &SnapshotTenant, name: &str) -> bool {
-    tenant.slug.as_str() == name || tenant.id.to_string() == name
-}
-
-/// The tenant, if it serves.
-pub(crate) fn serving(tenant: &Arc<SnapshotTenant>) -> Result<Arc<SnapshotTenant>, Refusal> {
-    if tenant.state == TenantState::Active && tenant.secret.is_some() {
-        Ok(Arc::clone(tenant))
-    } else {
-        Err(Refusal::NotServing { slug: tenant.slug.clone(), state: tenant.state })
-    }
-}
-
-impl Asked {
     fn refused(&self) -> Refusal {
         Refusal::Authentication { user: self.user.clone() }
     }

@@ -151,7 +151,7 @@ impl Refusal {
         }
     }
 
-    /// As an ErrorResponse that leaves the connection usable.
+    /// As an `ErrorResponse` that leaves the connection usable.
     pub(crate) fn write_error(&self, out: &mut Vec<u8>) {
         self.write(out, Severity::Error);
     }

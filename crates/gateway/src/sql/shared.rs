@@ -85,7 +85,10 @@ pub(crate) enum Route {
 
 /// Addresses of the clusters. Names are resolved on a thread of its own, never by a worker.
 #[derive(Default)]
-pub(crate) struct Routes(Mutex<HashMap<ClusterName, (SnapshotCluster, Result<Route, String>)>>);
+pub(crate) struct Routes(Mutex<HashMap<ClusterName, Resolved>>);
+
+/// A cluster as declared, and where it is or why that is not known.
+type Resolved = (SnapshotCluster, Result<Route, String>);
 
 impl Routes {
     pub(crate) fn get(&self, cluster: &ClusterName) -> Result<Route, String> {

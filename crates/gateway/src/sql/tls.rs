@@ -149,16 +149,13 @@ impl Accepting {
 /// TLS towards a server. `None`: in clear.
 pub(crate) fn connector(tls: &ServerTls) -> Result<Option<Arc<ClientConfig>>, TlsError> {
     let ServerTls::VerifyFull { authorities } = tls else { return Ok(None) };
-    let roots = match authorities {
-        Some(text) => {
-            let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-            roots(found.map_err(refused)?)?
-        }
-        None => {
-            let mut store = RootCertStore::empty();
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            store
-        }
+    let roots = if let Some(text) = authorities {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+        roots(found.map_err(refused)?)?
+    } else {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        store
     };
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()

@@ -59,6 +59,7 @@ pub(crate) enum Violation {
 
 /// Statements whose command tags show that later users of the same tenant would notice.
 #[derive(Debug, Default, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Traces {
     /// The tenant context may be gone: reset and enter before anybody uses the connection.
     pub(crate) suspect: bool,
@@ -81,12 +82,14 @@ pub(crate) const IDLE: u8 = b'I';
 #[derive(Debug)]
 pub(crate) struct Upstream {
     asked: VecDeque<Asked>,
-    /// How many of them are answered by ReadyForQuery.
+    /// How many of them are answered by `ReadyForQuery`.
     readies: u32,
-    /// The status of the last ReadyForQuery.
+    /// The status of the last `ReadyForQuery`.
     pub(crate) status: u8,
     /// The server discards what comes before the next Sync.
     failed: bool,
+    /// Messages of the extended protocol were sent behind the last Sync: the server is in the middle of a group.
+    in_group: bool,
     /// The server reads COPY data.
     pub(crate) copy_in: bool,
     /// Bytes of a message that passes unread.
@@ -106,7 +109,7 @@ pub(crate) struct Answered<'a> {
     pub(crate) bytes: &'a [u8],
     /// How much of the input was used up; the rest waits for more.
     pub(crate) consumed: usize,
-    /// A ReadyForQuery was among it that left nothing owed: the walk stopped behind it.
+    /// A `ReadyForQuery` was among it that left nothing owed: the walk stopped behind it.
     pub(crate) settled: bool,
     /// Settings the server reported; they went to the client as well.
     pub(crate) reported: bool,
@@ -123,6 +126,7 @@ impl Upstream {
             readies: 0,
             status: IDLE,
             failed: false,
+            in_group: false,
             copy_in: false,
             remaining: 0,
             prepared: Prepared::default(),
@@ -141,13 +145,23 @@ impl Upstream {
                     return;
                 }
                 self.failed = false;
+                self.in_group = false;
                 self.readies += 1;
             }
             _ if self.failed => return,
-            Asked::Query(_) | Asked::Function => self.readies += 1,
-            Asked::Parse(_) | Asked::Close { .. } | Asked::Execute => {}
+            // They end a group as well, with the transaction that it began.
+            Asked::Query(_) | Asked::Function => {
+                self.in_group = false;
+                self.readies += 1;
+            }
+            Asked::Parse(_) | Asked::Close { .. } | Asked::Execute => self.in_group = true,
         }
         self.asked.push_back(asked);
+    }
+
+    /// Notes a message of the extended protocol whose answer is not waited for by itself.
+    pub(crate) fn ask_within_group(&mut self) {
+        self.in_group = true;
     }
 
     /// How much is owed.
@@ -160,9 +174,19 @@ impl Upstream {
         !self.asked.is_empty()
     }
 
+    /// Whether a transaction is open, be it one that the next Sync would end.
+    pub(crate) fn is_in_transaction(&self) -> bool {
+        self.status != IDLE || self.in_group
+    }
+
     /// Whether the server owes nothing and is outside a transaction, with no message cut in two.
     pub(crate) fn is_settled(&self) -> bool {
-        self.asked.is_empty() && self.status == IDLE && !self.copy_in && !self.failed && self.remaining == 0
+        self.asked.is_empty()
+            && self.status == IDLE
+            && !self.copy_in
+            && !self.failed
+            && !self.in_group
+            && self.remaining == 0
     }
 
     /// Walks over what the server sent while a client was attached.

@@ -49,8 +49,8 @@ impl Worker {
             let Some(listener) = self.listeners.get(at) else { return };
             match listener.accept() {
                 Ok(stream) => {
-                    let worker = self.next_worker % self.shared.mailboxes.len();
-                    self.next_worker = self.next_worker.wrapping_add(1);
+                    let worker = self.next_seat % self.shared.mailboxes.len();
+                    self.next_seat = self.next_seat.wrapping_add(1);
                     if worker == self.number {
                         self.begin_client(stream);
                     } else {

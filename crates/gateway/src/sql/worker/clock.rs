@@ -6,7 +6,7 @@ use super::{
     Job, TICK_BUSY, TICK_IDLE, Worker,
     state::{Client, ServerState, Stage},
 };
-use crate::sql::{refusal::Refusal, upstream::IDLE};
+use crate::sql::refusal::Refusal;
 
 /// After a cancel request for a limit, how long until the connection is closed instead.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
@@ -72,7 +72,7 @@ impl Worker {
             ServerState::Connecting(_) | ServerState::Idle | ServerState::Quarantined => return None,
         }
         let limits = &self.tenants.get(server.holder?)?.limits;
-        let in_transaction = server.up.status != IDLE || server.up.is_busy();
+        let in_transaction = server.up.is_in_transaction() || server.up.is_busy();
         if in_transaction && passed(server.transaction_since, limits.transaction_ms_max) {
             let (name, value) = ("transaction_ms_max", limits.transaction_ms_max);
             return Some(Due::End(Refusal::Limit { name, value, unit: " ms" }));
@@ -86,12 +86,11 @@ impl Worker {
                 let (name, value) = ("statement_ms_max", limits.statement_ms_max);
                 Some(Due::Cancel(Refusal::Limit { name, value, unit: " ms" }))
             }
-            Some(_) => None,
-            None if server.up.status != IDLE && passed(server.idle_since, limits.idle_in_transaction_ms_max) => {
+            None if server.up.is_in_transaction() && passed(server.idle_since, limits.idle_in_transaction_ms_max) => {
                 let (name, value) = ("idle_in_transaction_ms_max", limits.idle_in_transaction_ms_max);
                 Some(Due::End(Refusal::Limit { name, value, unit: " ms" }))
             }
-            None => None,
+            Some(_) | None => None,
         }
     }
 

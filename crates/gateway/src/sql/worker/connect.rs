@@ -2,6 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use guardian_model::Limits;
 use guardian_pgwire::{
     backend::{self, Auth},
     frame, frontend,
@@ -32,12 +33,11 @@ pub(super) const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Sent in the start-up packet, which outranks `ALTER ROLE … SET`, and is what RESET and DISCARD return to. With the search
 /// path, which is the place's.
-const PINNED: [(&str, &str); 13] = [
+const PINNED: [(&str, &str); 12] = [
     ("row_security", "on"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_isolation", "read committed"),
     ("statement_timeout", "0"),
-    ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("client_encoding", "UTF8"),
     ("standard_conforming_strings", "on"),
@@ -47,6 +47,9 @@ const PINNED: [(&str, &str); 13] = [
     ("debug_print_plan", "off"),
     ("client_min_messages", "notice"),
 ];
+
+/// The lock timeout of a fresh connection: the default of all tiers, so that most tenants need no other.
+pub(super) const LOCK_MS: u32 = Limits::DEFAULT.lock_wait_ms_max;
 
 /// Roles' settings that `apply` and the provisioning of places make; only superusers can change the last two.
 const EXPECTED: &str = "('log_parameter_max_length', 'log_parameter_max_length_on_error', 'search_path', \
@@ -59,6 +62,7 @@ const SEPARATOR: char = '\u{1f}';
 pub(super) struct Connecting {
     stage: Stage,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    application_name: String,
     /// Settings the server reported so far.
     settings: Arc<Settings>,
     since: std::time::Instant,
@@ -76,7 +80,7 @@ enum Stage {
     /// The answer to the request for TLS.
     TlsAnswer,
     TlsHandshake,
-    /// The proof, up to the first ReadyForQuery.
+    /// The proof, up to the first `ReadyForQuery`.
     Proof(Option<Box<ScramSha256>>),
     /// The answer to [`setup`].
     Setup {
@@ -124,7 +128,9 @@ impl Worker {
             Err(failure) => return self.cannot_connect(pool_at, target, &failure),
         };
         let settings: Arc<Settings> = Arc::default();
-        let connecting = Connecting { stage: Stage::Transport, tls, settings: Arc::clone(&settings), since: self.now };
+        let application_name = self.likely_application_name(target);
+        let connecting =
+            Connecting { stage: Stage::Transport, tls, application_name, settings: Arc::clone(&settings), since: self.now };
         let at = self.servers.insert(Server {
             line: Line::new(socket),
             state: ServerState::Connecting(Box::new(connecting)),
@@ -135,7 +141,7 @@ impl Worker {
             holder: None,
             last_client: 0,
             wished: Rc::default(),
-            lock_ms: None,
+            lock_ms: Some(LOCK_MS),
             born: self.now,
             key: (0, Vec::new()),
             enter: 0,
@@ -154,6 +160,27 @@ impl Worker {
         if self.servers[at].line.socket.register(&self.registry, Subject::Server(at).token()).is_err() {
             self.close_server(at);
         }
+    }
+
+    /// The name that the clients waiting for the connection go by: what a reset returns to should seldom have to be set again.
+    fn likely_application_name(&self, target: &Rc<Target>) -> String {
+        const NAME: &str = "application_name";
+        let session = |at: usize| match &self.clients.get(at)?.stage {
+            super::state::Stage::Session(session) => Some(session),
+            _ => None,
+        };
+        let newcomers = target.welcomes.borrow();
+        let newcomer = newcomers
+            .iter()
+            .filter_map(|&at| session(at))
+            .find_map(|session| session.wished.iter().find(|(name, _)| name == NAME).map(|(_, value)| value.clone()));
+        let waiting = || {
+            let of_target = self.tenants.iter().filter(|(_, tenant)| Rc::ptr_eq(&tenant.target, target));
+            let mut fronts = of_target.filter_map(|(_, tenant)| session(*tenant.queue.front()?));
+            fronts.find_map(|session| session.told.get(NAME).map(str::to_owned))
+        };
+        let name = newcomer.or_else(waiting).filter(|name| name.is_ascii() && name.len() < 64);
+        name.unwrap_or_else(|| "guardian gateway".to_owned())
     }
 
     fn cannot_connect(&mut self, pool_at: usize, target: &Rc<Target>, failure: &Failure) {
@@ -211,7 +238,7 @@ impl Worker {
                     connecting.stage = Stage::TlsAnswer;
                 } else {
                     connecting.stage = Stage::Proof(None);
-                    send_startup(line, &server.target).map_err(|error| broken(&error))?;
+                    send_startup(line, &server.target, &connecting.application_name).map_err(|error| broken(&error))?;
                 }
                 Ok(true)
             }
@@ -242,7 +269,7 @@ impl Worker {
                 }
                 connecting.stage = Stage::Proof(None);
                 line.readable = true;
-                send_startup(line, &server.target).map_err(|error| broken(&error))?;
+                send_startup(line, &server.target, &connecting.application_name).map_err(|error| broken(&error))?;
                 Ok(true)
             }
             Stage::Proof(_) | Stage::Setup { .. } => {
@@ -355,13 +382,15 @@ impl Worker {
     }
 }
 
-fn send_startup(line: &mut Line, target: &Target) -> std::io::Result<()> {
+fn send_startup(line: &mut Line, target: &Target, application_name: &str) -> std::io::Result<()> {
+    let lock = format!("{LOCK_MS}ms");
     let path = format!("{}, pg_temp", quoted(&target.schema));
     let pins = target.pins.borrow();
     let mut parameters: Vec<(&str, &str)> = vec![
         ("user", &target.role),
         ("database", &target.database),
-        ("application_name", "guardian gateway"),
+        ("application_name", application_name),
+        ("lock_timeout", &lock),
         ("search_path", &path),
     ];
     parameters.extend(PINNED);
@@ -396,7 +425,7 @@ fn connecting_message(server: &mut Server, tag: u8, body: &[u8]) -> Result<bool,
     let ServerState::Connecting(connecting) = &mut server.state else { return Ok(false) };
     let malformed = |error: frame::MessageError| Failure::from(&error);
     match (tag, &mut connecting.stage) {
-        (b'N', _) => {}
+        (b'N', _) | (b'T' | b'C', Stage::Setup { .. }) => {}
         (b'S', _) => {
             let (name, value) = backend::parameter_status(body).map_err(malformed)?;
             connecting.settings = connecting.settings.with(name, value);
@@ -417,7 +446,6 @@ fn connecting_message(server: &mut Server, tag: u8, body: &[u8]) -> Result<bool,
             frontend::write_query(&mut out, setup(server.target.is_row).as_bytes());
             server.line.send(&out).map_err(|error| broken(&error))?;
         }
-        (b'T' | b'C', Stage::Setup { .. }) => {}
         (b'D', Stage::Setup { answer }) => *answer = backend::first_column(body).map_err(malformed)?.map(<[u8]>::to_vec),
         (b'Z', Stage::Setup { .. }) if body == [IDLE] => return Ok(true),
         (other, _) => {

@@ -269,7 +269,7 @@ impl Worker {
             }
             _ if console.skipping => return,
             b'Q' => match frontend::query(body).ok().and_then(|text| std::str::from_utf8(text).ok()).map(command) {
-                Some(Command::Ask(question)) => return self.ask_all(at, question),
+                Some(Command::Ask(question)) => return self.ask_all(at, &question),
                 Some(Command::Show(columns, rows)) => {
                     write_table(&mut out, columns, &rows);
                     backend::write_ready(&mut out, b'I');
@@ -291,7 +291,7 @@ impl Worker {
         self.send_client(at, &out);
     }
 
-    fn ask_all(&mut self, at: usize, question: Question) {
+    fn ask_all(&mut self, at: usize, question: &Question) {
         let (worker, workers) = (self.number, self.shared.mailboxes.len());
         let Some(console) = self.console(at) else { return };
         console.serial += 1;

@@ -7,10 +7,11 @@ use std::rc::Rc;
 
 use guardian_model::snapshot::Secret;
 use guardian_pgwire::{backend, frame, frontend};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     Job, Worker,
+    connect::LOCK_MS,
     pool::AFFINITY_ONE,
     state::{Client, ServerState},
 };
@@ -136,7 +137,7 @@ impl Worker {
         server.state = ServerState::Preparing { client: Some(client_at), step };
         server.busy_since = Some(self.now);
         self.send_server(at, &out);
-        out.iter_mut().for_each(|byte| *byte = 0);
+        out.zeroize();
         self.keep_out(out);
     }
 
@@ -196,7 +197,7 @@ impl Worker {
         let ServerState::Preparing { step, .. } = &mut server.state else { return Verdict::Failed };
         match (tag, step) {
             // Notices, and notifications of the tenant before: nobody's.
-            (b'N' | b'A', _) => Verdict::Fine,
+            (b'N' | b'A', _) | (b'T' | b'D' | b'C', PreparingStep::Enter { result: false, .. }) => Verdict::Fine,
             (b'S', _) => match backend::parameter_status(body) {
                 Ok((name, value)) => {
                     server.up.settings = server.up.settings.with(name, value);
@@ -213,7 +214,6 @@ impl Worker {
                 let entered = backend::function_result(body).ok().flatten();
                 if register.is_some() && entered == register { Verdict::Fine } else { Verdict::Failed }
             }
-            (b'T' | b'D' | b'C', PreparingStep::Enter { result: false, .. }) => Verdict::Fine,
             (b'Z', PreparingStep::Enter { result: false, readies }) if body == [IDLE] => {
                 *readies -= 1;
                 if *readies == 0 { Verdict::WasEntered } else { Verdict::Fine }
@@ -226,7 +226,7 @@ impl Worker {
         let server = &mut self.servers[at];
         server.tag = None;
         server.wished = Rc::default();
-        server.lock_ms = None;
+        server.lock_ms = Some(LOCK_MS);
         server.up.traces = Traces::default();
         server.up.prepared.clear();
         server.busy_since = None;

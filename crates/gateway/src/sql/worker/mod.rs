@@ -125,7 +125,7 @@ pub(crate) struct Worker {
     view: Arc<View>,
     listeners: Vec<Listener>,
     /// The worker that the next accepted connection goes to.
-    next_worker: usize,
+    next_seat: usize,
     clients: Slab<Client>,
     servers: Slab<Server>,
     cancellers: Slab<Canceller>,
@@ -167,7 +167,7 @@ impl Worker {
             view: shared.directory.view(),
             shared,
             listeners,
-            next_worker: 0,
+            next_seat: 0,
             clients: Slab::new(),
             servers: Slab::new(),
             cancellers: Slab::new(),

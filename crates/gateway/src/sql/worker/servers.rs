@@ -10,7 +10,7 @@ use crate::sql::{
     refusal::Refusal,
     shared::Event,
     socket::Got,
-    upstream::{IDLE, Traces, Violation},
+    upstream::{Traces, Violation},
 };
 
 impl Worker {
@@ -151,7 +151,7 @@ impl Worker {
             server.cut_at = None;
             server.up.cut = None;
             server.idle_since = self.now;
-        } else if settled || server.up.status != IDLE {
+        } else if settled || server.up.is_in_transaction() {
             server.busy_since = Some(self.now);
         }
         self.keep_out(out);
@@ -315,28 +315,28 @@ impl Worker {
     pub(super) fn lose_server(&mut self, at: usize, how: &str) {
         let Some(server) = self.servers.get(at) else { return };
         tracing::debug!(cluster = %server.target.cluster, how, "lost a server connection");
-        let client = match server.state {
-            ServerState::Attached(client) | ServerState::Preparing { client: Some(client), .. } => Some(client),
-            _ => None,
-        };
+        let client = server.client();
         let pool = server.pool;
         self.close_server(at);
         if let Some(client) = client {
-            if let Some(session) = self.clients.get_mut(client).and_then(Client::session) {
-                session.server = None;
-            }
             self.end_client(client, &Refusal::ServerLost);
         }
         self.jobs.push_back(Job::Dispatch(pool));
     }
 
-    /// Closes a connection and forgets it. Its client, if it has one, has to be dealt with by the caller.
+    /// Closes a connection and forgets it. What becomes of its client, if it has one, is up to the caller.
     pub(super) fn close_server(&mut self, at: usize) {
         if !self.servers.contains(at) {
             return;
         }
         self.unhold(at);
         let mut server = self.servers.remove(at);
+        if let Some(client) = server.client()
+            && let Some(session) = self.clients.get_mut(client).and_then(Client::session)
+            && session.server == Some(at)
+        {
+            session.server = None;
+        }
         let pool = &mut self.pools[server.pool];
         pool.servers.retain(|other| *other != at);
         match server.state {

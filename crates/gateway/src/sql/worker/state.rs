@@ -172,7 +172,7 @@ pub(super) struct Server {
     pub(super) last_client: u64,
     /// Settings beyond the reported ones that were given to it.
     pub(super) wished: Rc<Vec<(String, String)>>,
-    /// The lock timeout that was given to it; `None`: the server's own.
+    /// The lock timeout that it has; `None`: unknown.
     pub(super) lock_ms: Option<u32>,
     pub(super) born: Instant,
     pub(super) key: (u32, Vec<u8>),
@@ -194,6 +194,17 @@ pub(super) struct Server {
     pub(super) idle_since: Instant,
     /// Since when it is in the present transaction.
     pub(super) transaction_since: Instant,
+}
+
+impl Server {
+    /// The client that has it.
+    pub(super) const fn client(&self) -> Option<usize> {
+        match self.state {
+            ServerState::Attached(client) => Some(client),
+            ServerState::Preparing { client, .. } => client,
+            ServerState::Connecting(_) | ServerState::Idle | ServerState::Quarantined => None,
+        }
+    }
 }
 
 /// What a server connection is at.

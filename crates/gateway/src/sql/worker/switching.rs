@@ -34,8 +34,9 @@ impl Worker {
 
     /// Answers a statement of the gateway's own. `group`: the answers to the messages before, for the extended protocol.
     pub(super) fn own_statement(&mut self, at: usize, text: &[u8], group: Option<Vec<u8>>) {
-        let mut out = group.clone().unwrap_or_default();
-        let outcome = self.run_own(at, text, group.is_none(), &mut out);
+        let is_simple = group.is_none();
+        let mut out = group.unwrap_or_default();
+        let outcome = self.run_own(at, text, is_simple, &mut out);
         match outcome {
             Ok(Outcome::Stays) => {
                 backend::write_ready(&mut out, b'I');

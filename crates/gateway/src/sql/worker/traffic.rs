@@ -98,7 +98,9 @@ impl Worker {
         }
         match session.server.and_then(|server| self.servers.get(server)) {
             None => true,
-            Some(server) => matches!(server.state, ServerState::Attached(_)) && !server.line.is_congested(),
+            Some(server) => {
+                matches!(server.state, ServerState::Attached(client) if client == at) && !server.line.is_congested()
+            }
         }
     }
 
@@ -119,13 +121,13 @@ impl Worker {
         let mut used = 0;
         while used < bytes.len() {
             let Some(session) = self.clients.get_mut(at).and_then(Client::session) else { return (used, Pause::Gone) };
-            let server = session.server;
+            let (server, is_apart) = (session.server, session.down.is_apart());
             let is_open = match server.and_then(|server| self.servers.get(server)) {
                 None => true,
                 // In session mode a client that owes and is owed nothing may change its tenant.
                 Some(server) => server.up.is_settled() && !session.down.is_within_message(),
             };
-            let step = if is_open && (server.is_none() || matches!(bytes[used], b'Q' | b'P')) {
+            let step = if is_open && (server.is_none() || is_apart || matches!(bytes[used], b'Q' | b'P')) {
                 self.open_message(at, &bytes[used..])
             } else {
                 Flow::Forward
@@ -143,8 +145,7 @@ impl Worker {
             match self.forward(at, &bytes[used..]) {
                 Flow::Used(0) => return (used, Pause::Input),
                 Flow::Used(len) => used += len,
-                Flow::Forward => return (used, Pause::Waits),
-                Flow::Waits => return (used, Pause::Waits),
+                Flow::Forward | Flow::Waits => return (used, Pause::Waits),
                 Flow::Gone => return (used, Pause::Gone),
             }
         }
@@ -264,7 +265,16 @@ impl Worker {
             guardian_model::Pooling::Session => Names::Own,
         };
         let mut out = self.outs.pop().unwrap_or_default();
-        let server = &mut self.servers[server_at];
+        // Nothing of a client's may ever reach a connection that is not lent to it.
+        let Some(server) = self
+            .servers
+            .get_mut(server_at)
+            .filter(|server| matches!(server.state, ServerState::Attached(client) if client == at))
+        else {
+            self.keep_out(out);
+            self.end_client(at, &Refusal::ServerLost);
+            return Flow::Gone;
+        };
         let forwarded = session.down.forward(bytes, &mut server.up, &mut self.statements, names, &mut out);
         let (consumed, step, sent) = match forwarded {
             Ok(forwarded) => {
@@ -292,8 +302,7 @@ impl Worker {
                 Flow::Gone
             }
             Step::Full if consumed == 0 => Flow::Waits,
-            Step::Full => Flow::Used(consumed),
-            Step::Done => Flow::Used(consumed),
+            Step::Full | Step::Done => Flow::Used(consumed),
         }
     }
 }
