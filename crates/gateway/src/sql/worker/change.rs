@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Job, Worker, state::Stage};
+use super::{
+    Job, Worker,
+    handover::PreparingStep,
+    state::{ServerState, Stage},
+};
 use crate::sql::{login::serving, refusal::Refusal};
 
 impl Worker {
