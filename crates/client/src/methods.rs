@@ -3,9 +3,9 @@
 use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
-        AuditEntry, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken, DeleteTenant, HardeningReport,
-        Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run, SetTier, StartMigration, Status, TenantChange,
-        TicketGrant, Token,
+        AuditEntry, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken, DeleteTenant, GatewayEvent,
+        HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run, SetTier, StartMigration, Status,
+        TenantChange, TicketGrant, Token,
     },
     query::{AuditQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
     snapshot::Delta,
@@ -170,6 +170,11 @@ impl Client {
     /// problem of status 410 asks for the whole snapshot again.
     pub async fn snapshot_changes(&self, query: &ChangesQuery) -> Result<Delta, ClientError> {
         self.send(self.request(Method::GET, &["v1", "snapshot", "changes"])?.query(query)).await
+    }
+
+    /// Reports what a gateway saw and the control plane has to put right.
+    pub async fn gateway_event(&self, event: &GatewayEvent) -> Result<(), ClientError> {
+        self.send_only(self.request(Method::POST, &["v1", "gateway-events"])?.json(event)).await
     }
 
     /// One page of the audit log.

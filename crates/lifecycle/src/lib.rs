@@ -12,6 +12,7 @@ mod fleet;
 mod grip;
 mod login;
 pub mod operations;
+mod restore;
 mod row;
 mod secret;
 mod step;

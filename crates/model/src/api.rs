@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling, Role, RunId, Slug, Switch,
-    Tenant, TenantId, TicketId, TierName, TokenId,
+    ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling, Role, RunId,
+    Slug, Switch, Tenant, TenantId, TicketId, TierName, TokenId,
 };
 
 /// One page of a list.
@@ -490,4 +490,27 @@ pub struct ClusterStatus {
     pub error: Option<String>,
     /// The tenant it is reserved for.
     pub reserved_for: Option<String>,
+}
+
+/// Something that a gateway saw and the control plane has to put right.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum GatewayEvent {
+    /// A session changed its own role: its password or its defaults may be another's choice now.
+    RoleAltered {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The role.
+        role: String,
+        /// Whose session it was.
+        #[serde(default)]
+        tenant: Option<TenantId>,
+    },
+    /// A server refused the password that the snapshot has.
+    PasswordRefused {
+        /// The cluster.
+        cluster: ClusterName,
+        /// The role.
+        role: String,
+    },
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use guardian_lifecycle::Lifecycle;
+use guardian_model::{Permission, access::Actor, api::GatewayEvent};
 use guardian_postgres::connect::Clusters;
 use guardian_store::Store;
 use tokio::sync::Semaphore;
@@ -86,6 +87,14 @@ impl AppState {
     /// What gateways run on. [`crate::serve`] keeps it up to date.
     pub fn publisher(&self) -> &Publisher {
         &self.shared.publisher
+    }
+
+    /// Puts right what the gateway of this process saw.
+    pub async fn gateway_event(&self, event: &GatewayEvent) -> Result<(), String> {
+        let permit = Actor::system("gateway").permit(Permission::SnapshotRead, None);
+        let permit = permit.map_err(|refused| refused.to_string())?;
+        let done = crate::api::gateway_events::put_right(self, &permit, event).await;
+        done.map(drop).map_err(|error| error.detail().to_owned())
     }
 
     /// Tells where the SQL gateway of this process listens; it is shown with every new login. Untold: `gateway.listen`.

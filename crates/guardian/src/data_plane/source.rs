@@ -9,6 +9,7 @@ use guardian_gateway::{
 };
 use guardian_model::{
     Snapshot,
+    api::GatewayEvent,
     query::ChangesQuery,
     snapshot::{Cursor, Delta},
 };
@@ -131,7 +132,20 @@ impl Source {
                 () = stop.cancelled() => return,
             };
             let Some(event) = event else { return };
-            tracing::warn!(?event, "a role has to be put right");
+            let told = match event {
+                Event::RoleAltered { cluster, role, tenant } => GatewayEvent::RoleAltered { cluster, role, tenant },
+                Event::PasswordRefused { cluster, role } => GatewayEvent::PasswordRefused { cluster, role },
+            };
+            let outcome = match &self {
+                Self::Here(state) => state.gateway_event(&told).await,
+                Self::There(client) => client.gateway_event(&told).await.map_err(|error| error.to_string()),
+            };
+            match outcome {
+                Ok(()) => tracing::warn!(event = ?told, "a role was put right"),
+                Err(error) => tracing::warn!(error, event = ?told, "cannot have a role put right"),
+            }
+            // A session that alters its role again and again must not keep the control plane busy.
+            sleep(RETRY).await;
         }
     }
 }

@@ -4,6 +4,7 @@
 //! No endpoint takes a command, a path or SQL to execute.
 
 mod audit_log;
+pub(crate) mod gateway_events;
 mod hardening;
 mod health;
 mod incidents;
@@ -40,6 +41,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(tokens::routes())
         .merge(logins::routes())
         .merge(snapshot::routes())
+        .merge(gateway_events::routes())
         .merge(audit_log::routes())
         .merge(health::routes())
 }
