@@ -81,9 +81,12 @@ async fn something_else_that_answers_is_named() {
 
 #[test]
 fn addresses_and_tokens_are_checked_and_the_token_never_shows() {
-    for address in ["", "https://x", "http://x/v1", "http://u:p@x", "unix:/tmp/x", "http://x?y"] {
+    for address in ["", "ftp://x", "http://x/v1", "http://u:p@x", "unix:/tmp/x", "http://x?y"] {
         assert!(matches!(Client::new(address, "t"), Err(ClientError::Address(_))), "{address}");
     }
+    assert!(Client::new("https://x", "t").is_ok_and(|client| client.is_protected()));
+    assert!(Client::new("http://x", "t").is_ok_and(|client| !client.is_protected()));
+    assert!(Client::new("[::1]:1", "t").is_ok_and(|client| client.is_protected()));
     assert!(matches!(Client::new("127.0.0.1:1", "a\nb"), Err(ClientError::Token)));
     let client = Client::new("127.0.0.1:1", "gdn_secret").unwrap();
     assert!(!format!("{client:?}").contains("gdn_secret"));

@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         state.keep_api_address("127.0.0.1:1").unwrap();
         assert!(state.path().join(API_ADDRESS).exists());
-        state.forget_api_address();
+        state.forget_addresses();
         assert!(!state.path().join(API_ADDRESS).exists());
     }
 }

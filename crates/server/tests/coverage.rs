@@ -69,7 +69,8 @@ impl Case {
 /// The permissions stand here a second time on purpose: one that is changed in the code alone is a failure.
 fn cases() -> Vec<Case> {
     use Permission::{
-        AuditRead, PlatformRead, SchemaWrite, SecretRead, TenantEnter, TenantRead, TenantWrite, TierWrite, TokenWrite,
+        AuditRead, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter, TenantRead,
+        TenantWrite, TierWrite, TokenWrite,
     };
     vec![
         Case::new("health.live", None, 200),
@@ -84,6 +85,7 @@ fn cases() -> Vec<Case> {
         Case::new("tenant.suspend", TenantWrite, 200),
         Case::new("tenant.resume", TenantWrite, 200).given(Given::Suspended),
         Case::new("tenant.set_tier", TenantWrite, 200).body(|_| Some(json!({ "tier": "pro" }))),
+        Case::new("tenant.set_limits", TenantWrite, 200).body(|_| Some(json!({ "queue_len_max": 50 }))),
         Case::new("ticket.issue", TenantEnter, 201),
         Case::new("secret.read", SecretRead, 200),
         Case::new("tier.list", PlatformRead, 200),
@@ -105,6 +107,18 @@ fn cases() -> Vec<Case> {
         Case::new("migration.plan", SchemaWrite, 200),
         Case::new("run.migrate", SchemaWrite, 202).given(Given::Idle),
         Case::new("run.list", PlatformRead, 200),
+        Case::new("login.list", LoginRead, 200),
+        Case::new("login.create", LoginWrite, 201).body(|subject| {
+            let name = format!("n{}", subject.operation.id.to_string().trim_start_matches("op_"));
+            Some(json!({ "name": name, "scope": { "kind": "tenant", "tenant": subject.tenant.slug } }))
+        }),
+        Case::new("login.rotate", LoginWrite, 200),
+        Case::new("login.delete", LoginWrite, 204),
+        Case::new("snapshot.read", SnapshotRead, 200),
+        Case::new("gateway_event.report", SnapshotRead, 404)
+            .body(|_| Some(json!({ "kind": "password_refused", "cluster": "main", "role": "nobody" }))),
+        // No position is known by this number, which only who may ask is told.
+        Case::new("snapshot.changes", SnapshotRead, 410).query(|_| "?since=0&wait_seconds=0".to_owned()),
         Case::new("run.read", PlatformRead, 200),
     ]
 }

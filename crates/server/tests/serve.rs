@@ -9,9 +9,9 @@ use std::time::Duration;
 use common::{World, slug};
 use guardian_client::{Client, ClientError, every};
 use guardian_model::{
-    KeyType, OperationState, Role, TenantKey, TenantState, TierName,
-    api::{CreateTenant, CreateToken, DeleteTenant, PutTier, SetTier, StartMigration},
-    query::{AuditQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
+    KeyType, LimitOverrides, LoginName, LoginProof, OperationState, Role, TenantKey, TenantState, TierName,
+    api::{AskedScope, CreateLogin, CreateTenant, CreateToken, DeleteTenant, PutTier, SetTier, StartMigration},
+    query::{AuditQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
 };
 use guardian_server::AppState;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
@@ -88,14 +88,38 @@ async fn the_client_speaks_to_every_endpoint() -> Result<(), ClientError> {
     let create = CreateToken { name: "a robot".to_owned(), role: Role::Gateway, tenant: None };
     let made = client.create_token(&create).await?;
     let robot = Client::new(&served.address, &made.secret).unwrap();
-    assert_eq!(robot.tenant(name).await?.id, change.tenant.id);
+    let snapshot = robot.snapshot().await?;
+    assert!(snapshot.tenants.iter().any(|tenant| tenant.id == change.tenant.id));
+    let app: LoginName = "app".parse().unwrap();
+    let create = CreateLogin {
+        name: app.clone(),
+        scope: AskedScope::Tenant { tenant: name.to_owned() },
+        proof: LoginProof::Password,
+    };
+    let login = client.create_login(&create).await?;
+    assert_eq!((login.user, login.password.map(|password| password.len())), (format!("app.{name}"), Some(48)));
+    assert_eq!(client.logins().await?.iter().filter(|login| login.name == app).count(), 1);
+    assert!(client.rotate_login(&app).await?.login.rotated_at.is_some());
+    // What happened just before the snapshot may come once more.
+    let mut since = snapshot.cursor;
+    loop {
+        let query = ChangesQuery { since: since.0, wait_seconds: None };
+        let delta = robot.snapshot_changes(&query).await?;
+        if delta.logins.iter().any(|login| login.name == app) {
+            break;
+        }
+        since = delta.cursor;
+    }
+    client.delete_login(&app).await?;
+    let own = LimitOverrides { queue_len_max: Some(3), ..LimitOverrides::default() };
+    assert_eq!(client.set_limits(name, &own).await?.limits, own);
     client.revoke_token(made.token.id).await?;
-    assert_eq!(robot.tenant(name).await.unwrap_err().status(), Some(401));
+    assert_eq!(robot.snapshot().await.unwrap_err().status(), Some(401));
     assert!(client.tokens().await?.iter().any(|token| token.id == made.token.id && token.revoked_at.is_some()));
 
     let query = AuditQuery { outcome: Some("refused".to_owned()), ..AuditQuery::default() };
     let refusals = client.audit_log(&query).await?.items;
-    assert_eq!((&*refusals[0].actor, &*refusals[0].action), ("anonymous", "tenant.read"));
+    assert_eq!((&*refusals[0].actor, &*refusals[0].action), ("anonymous", "snapshot.read"));
     assert!(refusals[0].detail["peer"].as_str().unwrap().starts_with("127.0.0.1:"), "{:?}", refusals[0]);
     assert!(client.verify_audit_log(&VerifyQuery::default()).await?.intact);
 

@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     fs::{self, File, OpenOptions},
     io::Write as _,
+    net::SocketAddr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -93,6 +94,24 @@ impl Installation {
             or_panic("read the state folder", fs::read_to_string(self.path(".guardian").join(name)).map_err(Into::into))
         };
         (read("api.addr").trim().to_owned(), read("admin.token").trim().to_owned())
+    }
+
+    /// Where the SQL gateway listens, as `up` left it.
+    pub fn sql_address(&self) -> SocketAddr {
+        let read = || Ok(fs::read_to_string(self.path(".guardian").join("sql.addr"))?.trim().parse()?);
+        or_panic("read where the gateway listens", read())
+    }
+
+    /// Makes a login of the SQL gateway with these arguments of `login create`, and gives its password.
+    pub fn login<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> String {
+        let mut command = self.command(["login", "create", "--json"]);
+        let output = or_panic("run guardian", command.args(arguments).output().map_err(Into::into));
+        assert!(output.status.success(), "guardian failed: {}", String::from_utf8_lossy(&output.stderr));
+        let password = || {
+            let made: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+            made["password"].as_str().map(str::to_owned).context("it has no password")
+        };
+        or_panic("read the new login", password())
     }
 
     /// The binary with this installation's configuration; the environment names no other.

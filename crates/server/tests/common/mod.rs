@@ -10,8 +10,8 @@ use axum::{
 };
 use guardian_lifecycle::Lifecycle;
 use guardian_model::{
-    Config, Operation, OperationId, OperationKind, Permission, Place, Plan, Role, RunId, Slug, Step, Tenant, TenantId,
-    TenantState, Tier, TokenId,
+    Config, LoginName, LoginScope, Operation, OperationId, OperationKind, Permission, Place, Plan, Role, RunId, Slug, Step,
+    Tenant, TenantId, TenantState, Tier, TokenId,
     access::{Actor, Permit},
     api::{CreateTenant, PutTier, Run, RunState},
 };
@@ -20,6 +20,7 @@ use guardian_server::{AppState, ConfigSource, router};
 use guardian_store::{Lease, Store, Vault};
 use guardian_testkit::{Server, TestDatabase, unique};
 use serde_json::Value;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use uuid::Uuid;
@@ -52,6 +53,7 @@ pub struct Subject {
     pub operation: Operation,
     tier: String,
     token: TokenId,
+    login: String,
     run: Option<RunId>,
 }
 
@@ -62,6 +64,7 @@ impl Subject {
             .replace("{operation}", &self.operation.id.to_string())
             .replace("{tier}", &self.tier)
             .replace("{token}", &self.token.to_string())
+            .replace("{login}", &self.login)
             .replace("{run}", &self.run.map(|run| run.to_string()).unwrap_or_default())
     }
 
@@ -227,7 +230,16 @@ impl World {
         let tier = self.tier().await;
         let tokens = permit(Permission::TokenWrite, None);
         let token = self.store.create_token(&tokens, "subject", Role::Auditor, None).await.unwrap().token.id;
-        Subject { tenant, operation, tier: tier.name.to_string(), token, run: self.run }
+        let login: LoginName = format!("l{}", Uuid::now_v7().simple()).parse().unwrap();
+        let logins = permit(Permission::LoginWrite, None);
+        self.store.create_login(&logins, &login, LoginScope::Admin, Some("SCRAM-SHA-256$")).await.unwrap();
+        let (tier, login) = (tier.name.to_string(), login.to_string());
+        Subject { tenant, operation, tier, token, login, run: self.run }
+    }
+
+    /// A superuser's connection to the control database.
+    pub async fn superuser(&self) -> PgConnection {
+        self.control.connect().await
     }
 
     /// A tier without tenants.

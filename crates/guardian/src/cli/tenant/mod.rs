@@ -8,11 +8,11 @@ mod show;
 use std::str::FromStr;
 
 use guardian_client::Client;
-use guardian_model::{Slug, TenantId, TenantState, TierName, api::SetTier};
+use guardian_model::{LimitOverrides, Slug, TenantId, TenantState, TierName, api::SetTier};
 
 pub(super) use paging::Paging;
 
-use crate::output::{Cell, Mark, Output};
+use crate::output::{Cell, Failure, Mark, Output};
 
 /// Create, list, suspend, resume and delete tenants
 #[derive(Debug, clap::Subcommand)]
@@ -54,6 +54,25 @@ Examples:
         /// The new tier
         tier: TierName,
     },
+    /// Set the limits that a tenant has otherwise than its tier, as a whole
+    #[command(
+        after_help = "What is not named is the tier's. The names are those of [tiers.*.limits] in guardian.toml, and \
+`weight`.
+
+Examples:
+  guardian tenant set-limits acme queue_len_max=50 weight=200
+  guardian tenant set-limits acme --reset"
+    )]
+    SetLimits {
+        /// Slug or id
+        tenant: TenantRef,
+        /// A limit and its value
+        #[arg(value_name = "NAME=VALUE", required_unless_present = "reset", value_parser = limit)]
+        limits: Vec<(String, u32)>,
+        /// Back to the tier's limits
+        #[arg(long, conflicts_with = "limits")]
+        reset: bool,
+    },
     /// Print how to reach a tenant's data, secrets included; the audit log records it
     #[command(after_help = "Examples:\n  guardian tenant credentials acme --json")]
     Credentials {
@@ -77,11 +96,32 @@ impl Tenant {
                 let tenant = client.set_tier(tenant.as_str(), &SetTier { tier }).await?;
                 output.result(&tenant, |tenant| show::tenant(tenant, output))
             }
+            Self::SetLimits { tenant, limits, reset: _ } => {
+                let tenant = client.set_limits(tenant.as_str(), &overrides(limits)?).await?;
+                output.result(&tenant, |tenant| show::tenant(tenant, output))
+            }
             Self::Credentials { tenant } => {
                 output.result(&client.connection(tenant.as_str()).await?, |connection| show::credentials(connection, output))
             }
         }
     }
+}
+
+fn limit(text: &str) -> Result<(String, u32), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let value = value.parse().map_err(|_| format!("`{name}` is a whole number, not `{value}`"))?;
+    Ok((name.to_owned(), value))
+}
+
+/// The names are checked where they are declared.
+fn overrides(limits: Vec<(String, u32)>) -> Result<LimitOverrides, Failure> {
+    let mut object = serde_json::Map::new();
+    for (name, value) in limits {
+        if object.insert(name.clone(), value.into()).is_some() {
+            return Err(Failure::usage(format!("`{name}` is given twice")));
+        }
+    }
+    serde_json::from_value(object.into()).map_err(|error| Failure::usage(error.to_string()))
 }
 
 /// A tenant as people name it: by slug or by id.
@@ -126,6 +166,19 @@ fn state_cell(state: TenantState) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_named_as_in_the_configuration() {
+        let one = |text: &str| overrides(vec![limit(text).unwrap()]);
+        assert_eq!(one("weight=200").unwrap(), LimitOverrides { weight: Some(200), ..LimitOverrides::default() });
+        for name in guardian_model::Limits::NAMES {
+            assert!(one(&format!("{name}=7")).is_ok(), "{name}");
+        }
+        assert!(one("speed=7").unwrap_err().to_string().contains("queue_len_max"));
+        assert!(one("weight=70000").is_err());
+        assert!(limit("weight").is_err() && limit("weight=x").is_err() && limit("weight=-1").is_err());
+        assert!(overrides(vec![limit("weight=1").unwrap(), limit("weight=2").unwrap()]).is_err());
+    }
 
     #[test]
     fn a_tenant_is_named_by_slug_or_id() {

@@ -15,9 +15,17 @@ pub(super) fn tenant(tenant: &Tenant, output: Output) -> anyhow::Result<()> {
         ("isolation", tenant.placement.isolation.into()),
         ("place", (&tenant.placement.place).into()),
         ("role", (&tenant.placement.role).into()),
+        ("own limits", own_limits(tenant)?.into()),
         ("created (UTC)", time(tenant.created_at).into()),
         ("changed (UTC)", time(tenant.changed_at).into()),
     ]))
+}
+
+/// As `set-limits` takes them.
+fn own_limits(tenant: &Tenant) -> anyhow::Result<String> {
+    let serde_json::Value::Object(limits) = serde_json::to_value(tenant.limits)? else { return Ok(String::new()) };
+    let words = limits.iter().map(|(name, value)| format!("{name}={value}"));
+    Ok(words.collect::<Vec<_>>().join(" "))
 }
 
 pub(super) fn credentials(connection: &Connection, output: Output) -> anyhow::Result<()> {
