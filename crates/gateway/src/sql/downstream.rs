@@ -2,7 +2,10 @@
 //!
 //! Message headers are walked, rows and parameters are not. No IO.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use guardian_pgwire::{
     backend,
@@ -15,7 +18,7 @@ use super::{
     edit::Edit,
     prepared::{NONE, Statement, Statements, name_of},
     refusal::Refusal,
-    upstream::{Asked, ParseOf, Upstream},
+    upstream::{Asked, CloseOf, ParseOf, Upstream},
 };
 
 /// The longest message that has to be read as a whole: a named Parse, a switch.
@@ -43,10 +46,25 @@ pub(crate) struct Downstream {
     /// A group that is the gateway's own to answer.
     group: Option<Box<Group>>,
     statements: HashMap<Box<[u8]>, Arc<Statement>>,
-    /// Names whose Parse the server has not answered yet, in order.
-    unconfirmed: Vec<Box<[u8]>>,
+    /// What the server has not answered yet, in order.
+    unconfirmed: VecDeque<Change>,
+    /// How many of these are of named statements.
+    names_unconfirmed: usize,
+    /// Some of these were sent in a group that ended since: what follows is read whether or not they come about.
+    are_names_behind: bool,
     /// The last unnamed statement, behind its name.
     unnamed: Option<Vec<u8>>,
+}
+
+/// A change of the client's statements that holds if the server says so.
+#[derive(Debug)]
+enum Change {
+    /// A name was given or closed; what it stood for before.
+    Named(Box<[u8]>, Option<Arc<Statement>>),
+    /// The unnamed statement was parsed or closed.
+    Unnamed,
+    /// The end of a group.
+    Sync,
 }
 
 /// Parse, Bind, Describe, Execute and Sync of a statement that is the gateway's own.
@@ -63,7 +81,7 @@ struct Group {
 pub(crate) enum Step {
     /// As far as the input reaches.
     Done,
-    /// More messages are here than the server should owe at once.
+    /// The rest waits for answers: the server owes as much as it should at once, or what the next message means hangs on them.
     Full,
     /// The client says goodbye.
     Terminate,
@@ -102,23 +120,78 @@ impl Downstream {
         self.group.is_some() || self.skipping
     }
 
-    /// Named statements were prepared by the server, and after a failure the others never will be.
+    /// So many changes of statements came about; and after a failure the others of their group never will.
     pub(crate) fn answered(&mut self, prepared: usize, failed: bool) {
-        if self.unconfirmed.is_empty() {
-            return;
-        }
-        self.unconfirmed.drain(..prepared.min(self.unconfirmed.len()));
-        if failed {
-            for name in self.unconfirmed.drain(..) {
-                self.statements.remove(&name);
+        for _ in 0..prepared {
+            self.drop_syncs();
+            if let Some(Change::Named(..)) = self.unconfirmed.pop_front() {
+                self.names_unconfirmed -= 1;
             }
         }
+        if failed {
+            self.drop_syncs();
+            let is_sync = |change: &Change| matches!(change, Change::Sync);
+            let group_len = self.unconfirmed.iter().position(is_sync).unwrap_or(self.unconfirmed.len());
+            let later = self.unconfirmed.split_off(group_len);
+            while let Some(change) = self.unconfirmed.pop_back() {
+                match change {
+                    Change::Named(name, before) => {
+                        self.names_unconfirmed -= 1;
+                        match before {
+                            Some(statement) => self.statements.insert(name, statement),
+                            None => self.statements.remove(&name),
+                        };
+                    }
+                    // Which one the server has now is no longer known, unless another one follows.
+                    Change::Unnamed if later.iter().any(|change| matches!(change, Change::Unnamed)) => {}
+                    Change::Unnamed => self.unnamed = None,
+                    Change::Sync => {}
+                }
+            }
+            self.unconfirmed = later;
+        }
+        self.drop_syncs();
+        self.are_names_behind &= self.names_unconfirmed > 0;
+    }
+
+    fn drop_syncs(&mut self) {
+        while matches!(self.unconfirmed.front(), Some(Change::Sync)) {
+            self.unconfirmed.pop_front();
+        }
+    }
+
+    /// Gives a name to a statement, or takes it away, until the server says otherwise.
+    fn rename(&mut self, name: &[u8], statement: Option<Arc<Statement>>) {
+        let before = match statement {
+            Some(statement) => self.statements.insert(name.into(), statement),
+            None => self.statements.remove(name),
+        };
+        self.unconfirmed.push_back(Change::Named(name.into(), before));
+        self.names_unconfirmed += 1;
+    }
+
+    /// Whether nobody knows yet what a name stands for when the server gets to the next message: a group before it may fail.
+    fn is_unsure(&self, up: &Upstream) -> bool {
+        self.are_names_behind || up.prepared.is_unsure()
+    }
+
+    fn is_name_unsure(&self, name: &[u8], up: &Upstream) -> bool {
+        if name.is_empty() { up.prepared.is_unnamed_unsure() } else { self.is_unsure(up) }
+    }
+
+    fn sync(&mut self, up: &mut Upstream) -> Walk {
+        if !self.unconfirmed.is_empty() {
+            self.unconfirmed.push_back(Change::Sync);
+            self.are_names_behind = self.names_unconfirmed > 0;
+        }
+        passed(up, Asked::Sync)
     }
 
     /// All statements are gone: `DISCARD ALL`, `DEALLOCATE ALL`, another tenant.
     pub(crate) fn forget_statements(&mut self) {
         self.statements.clear();
         self.unconfirmed.clear();
+        (self.names_unconfirmed, self.are_names_behind) = (0, false);
         self.unnamed = None;
     }
 
@@ -155,17 +228,16 @@ impl Downstream {
             let Some(header) = frame::header(&input[at..]).map_err(malformed)? else { break };
             let message = Message { input, at, header };
             let walked = match header.tag {
-                b'Q' => query(message, up),
+                b'S' | b'H' if header.body_len > 0 => return Err(malformed("a Sync or Flush with a body")),
+                b'S' => self.sync(up),
+                b'Q' | b'P' | b'B' | b'D' | b'C' | b'E' | b'F' | b'c' | b'f' if up.is_discarding() => Walk::Passed,
+                b'Q' => self.query(message, up),
                 b'P' => self.parse(message, up, statements, names, &mut edit)?,
                 b'B' => self.bind(message, up, names, &mut edit)?,
                 b'D' | b'C' => self.target(message, up, names, &mut edit)?,
                 b'E' => passed(up, Asked::Execute),
-                b'S' => passed(up, Asked::Sync),
                 b'F' => passed(up, Asked::Function),
-                b'c' | b'f' => {
-                    up.copy_in = false;
-                    Walk::Passed
-                }
+                b'c' | b'f' => passed(up, Asked::CopyEnd),
                 b'd' | b'H' => Walk::Passed,
                 b'X' => {
                     step = Step::Terminate;
@@ -197,9 +269,29 @@ impl Downstream {
                     at = end;
                 }
                 Walk::Incomplete => break,
+                Walk::Waits => {
+                    step = Step::Full;
+                    break;
+                }
             }
         }
         Ok(Forwarded { bytes: edit.finish(at), consumed: at, step })
+    }
+
+    fn query(&mut self, message: Message<'_>, up: &mut Upstream) -> Walk {
+        if message.header.body_len <= OWN_LEN_MAX {
+            // What only begins to be here may turn out to be a switch.
+            if !message.is_whole() {
+                return Walk::Incomplete;
+            }
+            if switch::resembles(message.body_so_far()) {
+                return Walk::Refused(Refusal::SwitchMisplaced);
+            }
+        }
+        // A simple query does away with the unnamed statement.
+        self.unnamed = None;
+        up.prepared.unnamed_of = None;
+        passed(up, Asked::Query(None))
     }
 
     fn parse(
@@ -213,11 +305,16 @@ impl Downstream {
         let Some(prefix) = frontend::parse_prefix(message.body_so_far()).map_err(malformed)? else {
             return message.incomplete("the name of a statement", NAMES_LEN_MAX);
         };
-        if message.header.body_len <= OWN_LEN_MAX && switch::resembles(prefix.rest) {
-            return Ok(if message.is_whole() { Walk::Refused(Refusal::SwitchMisplaced) } else { Walk::Incomplete });
+        if message.header.body_len <= OWN_LEN_MAX {
+            if !message.is_whole() {
+                return Ok(Walk::Incomplete);
+            }
+            if switch::resembles(prefix.rest) {
+                return Ok(Walk::Refused(Refusal::SwitchMisplaced));
+            }
         }
         if names == Names::Own {
-            return Ok(passed(up, Asked::Parse(ParseOf::Client(None))));
+            return Ok(passed(up, Asked::Parse(ParseOf::Untracked)));
         }
         if prefix.name.is_empty() {
             let fits = message.is_whole() && prefix.rest.len() <= UNNAMED_LEN_MAX;
@@ -229,7 +326,11 @@ impl Downstream {
                 self.unnamed = None;
             }
             up.prepared.unnamed_of = Some(self.serial);
-            return Ok(passed(up, Asked::Parse(ParseOf::Client(None))));
+            self.unconfirmed.push_back(Change::Unnamed);
+            return Ok(passed(up, Asked::Parse(ParseOf::Unnamed)));
+        }
+        if self.is_unsure(up) {
+            return Ok(Walk::Waits);
         }
         if !message.is_whole() {
             return message.incomplete("a named statement", WHOLE_LEN_MAX);
@@ -244,21 +345,18 @@ impl Downstream {
             // The server refuses a name that is taken; so that it does, it has to be taken there.
             provide(&taken, up, edit.replace(range.start..range.start));
             frontend::write_parse(edit.replace(range), name_of(taken.number).as_bytes(), prefix.rest);
-            up.ask(Asked::Parse(ParseOf::Client(None)));
-            return Ok(Walk::Passed);
+            return Ok(passed(up, Asked::Parse(ParseOf::Untracked)));
         }
         let statement = statements.intern(prefix.rest);
         let out = edit.replace(range);
         if up.prepared.has(statement.number) {
             frontend::write_close(out, TargetKind::Statement, NONE);
-            up.ask(Asked::Close { as_parse: true });
+            up.ask(Asked::Close(CloseOf::AsParse));
         } else {
             frontend::write_parse(out, name_of(statement.number).as_bytes(), prefix.rest);
-            up.prepared.sends(statement.number);
-            up.ask(Asked::Parse(ParseOf::Client(Some(statement.number))));
+            up.ask(Asked::Parse(ParseOf::Named(statement.number)));
         }
-        self.statements.insert(parsed.name.into(), statement);
-        self.unconfirmed.push(parsed.name.into());
+        self.rename(parsed.name, Some(statement));
         Ok(Walk::Passed)
     }
 
@@ -286,23 +384,23 @@ impl Downstream {
 
     fn bind(&mut self, message: Message<'_>, up: &mut Upstream, names: Names, edit: &mut Edit<'_>) -> Result<Walk, Refusal> {
         if names == Names::Own {
-            up.ask_within_group();
-            return Ok(Walk::Passed);
+            return Ok(passed(up, Asked::Bind));
         }
         let Some(prefix) = frontend::bind_prefix(message.body_so_far()).map_err(malformed)? else {
             return message.incomplete("the names in a Bind", NAMES_LEN_MAX);
         };
-        if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.serial) {
-            up.ask_within_group();
-            return Ok(Walk::Passed);
+        if self.is_name_unsure(prefix.statement, up) {
+            return Ok(Walk::Waits);
         }
-        up.ask_within_group();
+        if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.serial) {
+            return Ok(passed(up, Asked::Bind));
+        }
         let start = message.at;
         let names_end = start + HEADER_LEN + prefix.len;
         let name = self.server_name(prefix.statement, up, edit.replace(start..start));
         let rest_len = message.header.body_len - prefix.len;
         frontend::write_bind_prefix(edit.replace(start..names_end), prefix.portal, &name, rest_len);
-        Ok(Walk::Passed)
+        Ok(passed(up, Asked::Bind))
     }
 
     fn target(
@@ -318,24 +416,27 @@ impl Downstream {
         let is_close = message.header.tag == b'C';
         let target = frontend::target(message.body_so_far()).map_err(malformed)?;
         if names == Names::Own || target.kind == TargetKind::Portal {
-            up.ask_within_group();
-            return Ok(if is_close { passed(up, Asked::Close { as_parse: false }) } else { Walk::Passed });
+            return Ok(passed(up, if is_close { Asked::Close(CloseOf::Untracked) } else { Asked::Describe }));
         }
-        up.ask_within_group();
+        if self.is_name_unsure(target.name, up) {
+            return Ok(Walk::Waits);
+        }
         let range = message.range();
         if is_close {
             // Others may use what the server has under this text.
             if target.name.is_empty() {
                 self.unnamed = None;
+                self.unconfirmed.push_back(Change::Unnamed);
             } else {
-                self.statements.remove(target.name);
+                self.rename(target.name, None);
             }
             let name = if target.name.is_empty() && up.prepared.unnamed_of == Some(self.serial) { b"" } else { NONE };
             frontend::write_close(edit.replace(range), TargetKind::Statement, name);
-            up.ask(Asked::Close { as_parse: false });
+            up.ask(Asked::Close(CloseOf::Statement));
         } else {
             let name = self.server_name(target.name, up, edit.replace(range.start..range.start));
             frontend::write_describe(edit.replace(range), TargetKind::Statement, &name);
+            up.ask(Asked::Describe);
         }
         Ok(Walk::Passed)
     }
@@ -358,6 +459,8 @@ enum Walk {
     Passed,
     /// More of it is needed.
     Incomplete,
+    /// Answers have to come first.
+    Waits,
     /// Refused; only for whole messages.
     Refused(Refusal),
 }
@@ -385,15 +488,6 @@ impl Message<'_> {
     }
 }
 
-fn query(message: Message<'_>, up: &mut Upstream) -> Walk {
-    if message.header.body_len <= OWN_LEN_MAX && switch::resembles(message.body_so_far()) {
-        return if message.is_whole() { Walk::Refused(Refusal::SwitchMisplaced) } else { Walk::Incomplete };
-    }
-    // A simple query does away with the unnamed statement.
-    up.prepared.unnamed_of = None;
-    passed(up, Asked::Query(None))
-}
-
 /// Notes what a message asks, and passes it on.
 fn passed(up: &mut Upstream, asked: Asked) -> Walk {
     up.ask(asked);
@@ -404,7 +498,6 @@ fn passed(up: &mut Upstream, asked: Asked) -> Walk {
 fn provide(statement: &Statement, up: &mut Upstream, out: &mut Vec<u8>) {
     if !up.prepared.has(statement.number) {
         frontend::write_parse(out, name_of(statement.number).as_bytes(), &statement.rest);
-        up.prepared.sends(statement.number);
         up.ask(Asked::Parse(ParseOf::Gateway(Some(statement.number))));
     }
 }
@@ -452,10 +545,9 @@ impl Downstream {
         }
         let message = Message { input, at: 0, header };
         match header.tag {
+            // What only begins to be here may turn out to be a switch.
+            b'Q' | b'P' if header.body_len <= OWN_LEN_MAX && !message.is_whole() => Ok(Opening::Incomplete),
             b'Q' if header.body_len <= OWN_LEN_MAX && switch::resembles(message.body_so_far()) => {
-                if !message.is_whole() {
-                    return Ok(Opening::Incomplete);
-                }
                 let text = frontend::query(message.body_so_far()).map_err(malformed)?.to_vec();
                 Ok(Opening::Own { consumed: header.total(), text, group: None })
             }
@@ -465,9 +557,6 @@ impl Downstream {
                 };
                 if !switch::resembles(prefix.rest) {
                     return Ok(Opening::Server);
-                }
-                if !message.is_whole() {
-                    return Ok(Opening::Incomplete);
                 }
                 let text = frontend::parse(message.body_so_far()).map_err(malformed)?.text.to_vec();
                 let mut answer = Vec::new();

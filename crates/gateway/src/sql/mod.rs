@@ -22,3 +22,6 @@ mod worker;
 pub use gateway::{Gateway, GatewayError, Options, takeover};
 pub use shared::Event;
 pub use tls::{TlsError, TlsFiles};
+
+#[cfg(test)]
+mod tests;

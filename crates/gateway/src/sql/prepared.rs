@@ -64,8 +64,14 @@ pub(crate) struct Prepared {
     confirmed: HashSet<u64>,
     /// Sent, and not answered yet.
     sent: HashSet<u64>,
+    /// Some of these were sent in a group that ended since: what follows is read whether or not they come about.
+    is_behind: bool,
     /// The client (by its serial number) that the unnamed statement is of.
     pub(crate) unnamed_of: Option<u64>,
+    /// How many Parses of the unnamed statement are not answered yet.
+    unnamed_sent: usize,
+    /// The last of them was sent in a group that ended since.
+    is_unnamed_behind: bool,
 }
 
 /// Past this, the connection is reset before its next use.
@@ -76,26 +82,55 @@ impl Prepared {
         self.confirmed.contains(&number) || self.sent.contains(&number)
     }
 
+    /// Whether nobody knows yet which named statements there will be when the server gets to the next message.
+    pub(crate) fn is_unsure(&self) -> bool {
+        self.is_behind
+    }
+
+    /// The same for the unnamed statement.
+    pub(crate) fn is_unnamed_unsure(&self) -> bool {
+        self.is_unnamed_behind
+    }
+
     pub(crate) fn sends(&mut self, number: u64) {
         self.sent.insert(number);
     }
 
-    pub(crate) fn confirm(&mut self, number: Option<u64>) {
-        if let Some(number) = number {
-            self.sent.remove(&number);
-            self.confirmed.insert(number);
-        }
+    pub(crate) fn sends_unnamed(&mut self) {
+        self.unnamed_sent += 1;
+        self.is_unnamed_behind = false;
     }
 
-    /// After an error the server discards what it has not answered yet.
-    pub(crate) fn forget_unconfirmed(&mut self) {
-        self.sent.clear();
+    /// A group ends.
+    pub(crate) fn syncs(&mut self) {
+        self.is_behind = !self.sent.is_empty();
+        self.is_unnamed_behind = self.unnamed_sent > 0;
+    }
+
+    pub(crate) fn confirm(&mut self, number: u64) {
+        self.forget(number);
+        self.confirmed.insert(number);
+    }
+
+    /// It was sent, and the server discarded it.
+    pub(crate) fn forget(&mut self, number: u64) {
+        self.sent.remove(&number);
+        self.is_behind &= !self.sent.is_empty();
+    }
+
+    pub(crate) fn answered_unnamed(&mut self) {
+        self.unnamed_sent = self.unnamed_sent.saturating_sub(1);
+        self.is_unnamed_behind &= self.unnamed_sent > 0;
+    }
+
+    pub(crate) fn forget_unnamed(&mut self) {
+        self.answered_unnamed();
         self.unnamed_of = None;
     }
 
+    /// What it had is gone; what was sent behind that is still to come.
     pub(crate) fn clear(&mut self) {
         self.confirmed.clear();
-        self.sent.clear();
         self.unnamed_of = None;
     }
 
@@ -132,8 +167,19 @@ mod tests {
         prepared.sends(1);
         prepared.sends(2);
         assert!(prepared.has(1));
-        prepared.confirm(Some(1));
-        prepared.forget_unconfirmed();
+        prepared.confirm(1);
+        prepared.forget(2);
         assert!(prepared.has(1) && !prepared.has(2));
+    }
+
+    #[test]
+    fn a_group_that_may_fail_leaves_open_what_there_is() {
+        let mut prepared = Prepared::default();
+        prepared.sends(1);
+        assert!(!prepared.is_unsure(), "a failure discards what follows as well");
+        prepared.syncs();
+        assert!(prepared.is_unsure() && !prepared.is_unnamed_unsure());
+        prepared.confirm(1);
+        assert!(!prepared.is_unsure());
     }
 }

@@ -20,20 +20,38 @@ pub(crate) enum Asked {
     Sync,
     /// A Parse: for the client, or ours in front of a Bind, whose answer nobody else sees.
     Parse(ParseOf),
-    /// A Close, whose answer may stand for that of a Parse that was not needed.
-    Close {
-        /// Answer as if it had been a Parse.
-        as_parse: bool,
-    },
+    /// A Bind.
+    Bind,
+    /// A Describe.
+    Describe,
+    /// A Close.
+    Close(CloseOf),
     /// An Execute.
     Execute,
+    /// The end of COPY data that was sent before the server had said that it reads any. Never answered, and never in front.
+    CopyEnd,
+}
+
+/// What is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CloseOf {
+    /// A portal, or what nobody keeps account of.
+    Untracked,
+    /// A statement of the client's.
+    Statement,
+    /// Nothing: it is answered as the Parse that was not needed.
+    AsParse,
 }
 
 /// Whose Parse it is.
 #[derive(Debug)]
 pub(crate) enum ParseOf {
-    /// The client's; with the statement's number when it is a named one.
-    Client(Option<u64>),
+    /// The client's, of a named statement by its number.
+    Named(u64),
+    /// The client's, of the unnamed statement.
+    Unnamed,
+    /// The client's, of what nobody keeps account of: in a session of its own, or under a name that is taken.
+    Untracked,
     /// Ours.
     Gateway(Option<u64>),
     /// Made to fail, in order to refuse what the client sent.
@@ -82,8 +100,6 @@ pub(crate) const IDLE: u8 = b'I';
 #[derive(Debug)]
 pub(crate) struct Upstream {
     asked: VecDeque<Asked>,
-    /// How many of them are answered by `ReadyForQuery`.
-    readies: u32,
     /// The status of the last `ReadyForQuery`.
     pub(crate) status: u8,
     /// The server discards what comes before the next Sync.
@@ -113,9 +129,9 @@ pub(crate) struct Answered<'a> {
     pub(crate) settled: bool,
     /// Settings the server reported; they went to the client as well.
     pub(crate) reported: bool,
-    /// How many of the client's named statements were prepared.
+    /// How many Parses and Closes of the client's statements came about.
     pub(crate) prepared: usize,
-    /// An error came: named statements that were not prepared by then never will be.
+    /// An error came, and those of its group that had not come about by then never will; the walk stopped behind it.
     pub(crate) failed: bool,
 }
 
@@ -123,7 +139,6 @@ impl Upstream {
     pub(crate) fn new(settings: Arc<Settings>) -> Self {
         Self {
             asked: VecDeque::new(),
-            readies: 0,
             status: IDLE,
             failed: false,
             in_group: false,
@@ -146,22 +161,31 @@ impl Upstream {
                 }
                 self.failed = false;
                 self.in_group = false;
-                self.readies += 1;
+                self.prepared.syncs();
             }
             _ if self.failed => return,
             // They end a group as well, with the transaction that it began.
-            Asked::Query(_) | Asked::Function => {
-                self.in_group = false;
-                self.readies += 1;
+            Asked::Query(_) | Asked::Function => self.in_group = false,
+            Asked::CopyEnd => {
+                if std::mem::take(&mut self.copy_in) || self.asked.is_empty() {
+                    return;
+                }
             }
-            Asked::Parse(_) | Asked::Close { .. } | Asked::Execute => self.in_group = true,
+            Asked::Parse(_) | Asked::Bind | Asked::Describe | Asked::Close(_) | Asked::Execute => {
+                self.in_group = true;
+                match &asked {
+                    Asked::Parse(ParseOf::Named(number) | ParseOf::Gateway(Some(number))) => self.prepared.sends(*number),
+                    Asked::Parse(ParseOf::Unnamed | ParseOf::Gateway(None)) => self.prepared.sends_unnamed(),
+                    _ => {}
+                }
+            }
         }
         self.asked.push_back(asked);
     }
 
-    /// Notes a message of the extended protocol whose answer is not waited for by itself.
-    pub(crate) fn ask_within_group(&mut self) {
-        self.in_group = true;
+    /// Whether the server discards everything before the next Sync.
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.failed
     }
 
     /// How much is owed.
@@ -193,7 +217,7 @@ impl Upstream {
     pub(crate) fn answer<'a>(&mut self, input: &'a [u8], out: &'a mut Vec<u8>) -> Result<Answered<'a>, Violation> {
         let mut edit = Edit::new(input, out);
         let (mut at, mut settled, mut reported, mut prepared, mut failed) = (0, false, false, 0, false);
-        while at < input.len() && !settled {
+        while at < input.len() && !settled && !failed {
             if self.remaining > 0 {
                 let step = self.remaining.min(input.len() - at);
                 self.remaining -= step;
@@ -202,11 +226,23 @@ impl Upstream {
             }
             let Some(header) = frame::header(&input[at..]).map_err(|_| Violation::Malformed)? else { break };
             let (whole, end) = (at + header.total() <= input.len(), at + header.total());
-            if passes_unread(header.tag) || (!whole && header.total() > LOOK_LEN_MAX) {
-                if !passes_unread(header.tag) {
-                    self.account(header.tag, &[])?;
-                }
+            if passes_unread(header.tag) {
+                self.expect(header.tag, |front| matches!(front, Asked::Query(_) | Asked::Execute))?;
                 self.remaining = end - at;
+                continue;
+            }
+            if !whole && header.total() > LOOK_LEN_MAX {
+                if !may_be_long(header.tag) {
+                    return Err(Violation::Malformed);
+                }
+                // What an error is of stands at its beginning.
+                if header.tag == b'E' && input.len() - at < LOOK_LEN_MAX {
+                    break;
+                }
+                // It is passed as it is, whatever could be said in its place.
+                failed = matches!(self.account(header.tag, &input[at + frame::HEADER_LEN..])?, Fate::Failed(_, true));
+                self.remaining = end - input.len();
+                at = input.len();
                 continue;
             }
             if !whole {
@@ -214,18 +250,20 @@ impl Upstream {
             }
             let body = &input[at + frame::HEADER_LEN..end];
             match self.account(header.tag, body)? {
-                Fate::Pass => failed |= header.tag == b'E',
+                Fate::Pass => {}
                 Fate::Prepared => prepared += 1,
+                Fate::Failed(instead, lost) => {
+                    failed = lost;
+                    if let Some(refusal) = instead {
+                        refusal.write_error(edit.replace(at..end));
+                    }
+                }
                 Fate::Reported => reported = true,
                 Fate::Settled => settled = self.is_settled(),
                 Fate::Swallow => edit.remove(at..end),
                 Fate::AsParseComplete => {
                     prepared += 1;
                     backend::write_parse_complete(edit.replace(at..end));
-                }
-                Fate::Instead(refusal) => {
-                    failed = true;
-                    refusal.write_error(edit.replace(at..end));
                 }
             }
             at = end;
@@ -238,54 +276,48 @@ impl Upstream {
         let unasked = Violation::Unasked(tag);
         match tag {
             b'Z' => {
-                match self.asked.pop_front() {
-                    Some(Asked::Query(_) | Asked::Function | Asked::Sync) => {}
-                    _ => return Err(unasked),
+                if !matches!(self.next(), Some(Asked::Query(_) | Asked::Function | Asked::Sync)) {
+                    return Err(unasked);
                 }
-                self.readies -= 1;
-                self.status = *body.first().ok_or(Violation::Malformed)?;
+                let &[status @ (b'I' | b'T' | b'E')] = body else { return Err(Violation::Malformed) };
+                self.status = status;
                 self.copy_in = false;
                 Ok(Fate::Settled)
             }
-            b'C' => {
+            b'C' | b'I' | b's' => {
                 match self.asked.front() {
-                    Some(Asked::Query(_)) => {}
-                    Some(Asked::Execute) => drop(self.asked.pop_front()),
+                    Some(Asked::Query(_)) if tag != b's' => {}
+                    Some(Asked::Execute) => drop(self.next()),
                     _ => return Err(unasked),
                 }
-                self.copy_in = false;
-                self.trace(body);
-                Ok(Fate::Pass)
-            }
-            b'I' | b's' => {
-                match self.asked.front() {
-                    Some(Asked::Query(_)) if tag == b'I' => {}
-                    Some(Asked::Execute) => drop(self.asked.pop_front()),
-                    _ => return Err(unasked),
+                if tag == b'C' {
+                    self.copy_in = false;
+                    self.trace(body);
                 }
                 Ok(Fate::Pass)
             }
-            b'1' => match self.asked.pop_front() {
-                Some(Asked::Parse(ParseOf::Client(number))) => {
-                    self.prepared.confirm(number);
-                    Ok(if number.is_some() { Fate::Prepared } else { Fate::Pass })
+            b'1' => self.parsed().ok_or(unasked),
+            b'2' => match self.next() {
+                Some(Asked::Bind) => Ok(Fate::Pass),
+                _ => Err(unasked),
+            },
+            b'3' => match self.next() {
+                Some(Asked::Close(CloseOf::AsParse)) => Ok(Fate::AsParseComplete),
+                Some(Asked::Close(CloseOf::Statement)) => Ok(Fate::Prepared),
+                Some(Asked::Close(CloseOf::Untracked)) => Ok(Fate::Pass),
+                _ => Err(unasked),
+            },
+            b'T' | b'n' => {
+                match self.asked.front() {
+                    Some(Asked::Query(_)) if tag == b'T' => {}
+                    Some(Asked::Describe) => drop(self.next()),
+                    _ => return Err(unasked),
                 }
-                Some(Asked::Parse(ParseOf::Gateway(number))) => {
-                    self.prepared.confirm(number);
-                    Ok(Fate::Swallow)
-                }
-                // It was to fail; that it did not is not the client's to see, and nothing of it is left after the group.
-                _ => Err(unasked),
-            },
-            b'3' => match self.asked.pop_front() {
-                Some(Asked::Close { as_parse: true }) => Ok(Fate::AsParseComplete),
-                Some(Asked::Close { as_parse: false }) => Ok(Fate::Pass),
-                _ => Err(unasked),
-            },
-            b'V' => match self.asked.front() {
-                Some(Asked::Function) => Ok(Fate::Pass),
-                _ => Err(unasked),
-            },
+                Ok(Fate::Pass)
+            }
+            b't' => self.expect(tag, |front| matches!(front, Asked::Describe)),
+            b'V' => self.expect(tag, |front| matches!(front, Asked::Function)),
+            b'H' | b'c' => self.expect(tag, |front| matches!(front, Asked::Query(_) | Asked::Execute)),
             b'E' => Ok(self.error(body)),
             b'G' => self.copy_begins(),
             b'W' => Err(Violation::CopyBoth),
@@ -294,10 +326,42 @@ impl Upstream {
                 self.settings = self.settings.with(name, value);
                 Ok(Fate::Reported)
             }
-            // Rows, their descriptions, COPY out, notices, notifications: nothing is owed for them.
-            b'2' | b'T' | b't' | b'n' | b'H' | b'N' | b'A' | b'D' | b'd' | b'c' => Ok(Fate::Pass),
+            // Notices and notifications come at any time.
+            b'N' | b'A' => Ok(Fate::Pass),
             _ => Err(unasked),
         }
+    }
+
+    /// Whether a part of an answer belongs to what is owed next.
+    fn expect(&self, tag: u8, is_of: impl Fn(&Asked) -> bool) -> Result<Fate, Violation> {
+        if self.asked.front().is_some_and(is_of) { Ok(Fate::Pass) } else { Err(Violation::Unasked(tag)) }
+    }
+
+    /// Takes off what is owed next.
+    fn next(&mut self) -> Option<Asked> {
+        let next = self.asked.pop_front();
+        // The server took no notice of it.
+        while matches!(self.asked.front(), Some(Asked::CopyEnd)) {
+            self.asked.pop_front();
+        }
+        next
+    }
+
+    /// A Parse came about.
+    fn parsed(&mut self) -> Option<Fate> {
+        let Some(Asked::Parse(parse)) = self.next() else { return None };
+        match parse {
+            ParseOf::Named(number) | ParseOf::Gateway(Some(number)) => self.prepared.confirm(number),
+            ParseOf::Unnamed | ParseOf::Gateway(None) => self.prepared.answered_unnamed(),
+            ParseOf::Untracked => {}
+            // It was to fail; that it did not is not the client's to see, and nothing of it is left after the group.
+            ParseOf::Refused(_) => return None,
+        }
+        Some(match parse {
+            ParseOf::Named(_) | ParseOf::Unnamed => Fate::Prepared,
+            ParseOf::Gateway(_) => Fate::Swallow,
+            ParseOf::Untracked | ParseOf::Refused(_) => Fate::Pass,
+        })
     }
 
     fn error(&mut self, body: &[u8]) -> Fate {
@@ -312,49 +376,67 @@ impl Upstream {
             Some(Asked::Parse(ParseOf::Refused(refusal))) => Some(refusal.clone()),
             _ => None,
         };
-        if !matches!(self.asked.front(), Some(Asked::Query(_) | Asked::Function) | None) {
-            self.discard_to_sync();
-        }
-        if let Some(refusal) = refused {
-            return Fate::Instead(refusal);
-        }
-        match self.cut.take_if(|_| code == b"57014") {
-            Some(refusal) => Fate::Instead(refusal),
-            None if code == b"0A000" && backend::field(body, b'R') == Some(b"DoCopy") => Fate::Instead(Refusal::CopyFrom),
-            None => Fate::Pass,
-        }
+        let is_extended = !matches!(self.asked.front(), Some(Asked::Query(_) | Asked::Function) | None);
+        let lost = is_extended && self.discard_to_sync();
+        let instead = refused.or_else(|| match self.cut.take_if(|_| code == b"57014") {
+            Some(refusal) => Some(refusal),
+            None if code == b"0A000" && backend::field(body, b'R') == Some(b"DoCopy") => Some(Refusal::CopyFrom),
+            None => None,
+        });
+        Fate::Failed(instead, lost)
     }
 
-    /// After an error in the extended protocol the server discards everything before the next Sync.
-    fn discard_to_sync(&mut self) {
-        self.prepared.forget_unconfirmed();
+    /// After an error in the extended protocol the server discards everything before the next Sync. Yields whether anything
+    /// that the client keeps account of was among it.
+    fn discard_to_sync(&mut self) -> bool {
+        let mut lost = false;
         while let Some(front) = self.asked.front() {
-            if matches!(front, Asked::Sync) {
-                return;
-            }
-            // Queries before the Sync are discarded with the rest, and never answered.
-            if matches!(front, Asked::Query(_) | Asked::Function) {
-                self.readies -= 1;
+            match front {
+                Asked::Sync => return lost,
+                Asked::Parse(ParseOf::Named(number)) => {
+                    self.prepared.forget(*number);
+                    lost = true;
+                }
+                Asked::Parse(ParseOf::Unnamed) => {
+                    self.prepared.forget_unnamed();
+                    lost = true;
+                }
+                Asked::Parse(ParseOf::Gateway(Some(number))) => self.prepared.forget(*number),
+                Asked::Parse(ParseOf::Gateway(None)) => self.prepared.forget_unnamed(),
+                Asked::Close(CloseOf::Statement | CloseOf::AsParse) => lost = true,
+                _ => {}
             }
             self.asked.pop_front();
         }
         self.failed = true;
+        lost
     }
 
-    /// The server reads COPY data from here on. It discards a Sync that was sent behind the Execute already, and would take
-    /// anything else for a violation.
+    /// The server reads COPY data from here on, up to the end that was sent already, if it was. It discards a Sync that was
+    /// sent before that, and would take anything else for a violation.
     fn copy_begins(&mut self) -> Result<Fate, Violation> {
-        match self.asked.front() {
-            Some(Asked::Query(_)) if self.asked.len() == 1 => {}
-            Some(Asked::Execute) if self.asked.iter().skip(1).all(|asked| matches!(asked, Asked::Sync)) => {
-                let syncs = u32::try_from(self.asked.len() - 1).unwrap_or(u32::MAX);
-                self.asked.truncate(1);
-                self.readies -= syncs;
+        let is_simple = match self.asked.front() {
+            Some(Asked::Query(_)) => true,
+            Some(Asked::Execute) => false,
+            _ => return Err(Violation::Unasked(b'G')),
+        };
+        loop {
+            match self.asked.get(1) {
+                Some(Asked::Sync) => drop(self.asked.remove(1)),
+                Some(Asked::CopyEnd) => {
+                    self.asked.remove(1);
+                    // A Sync that was sent in vain did not end the group.
+                    self.in_group |= self.asked.len() == 1 && !is_simple;
+                    return Ok(Fate::Pass);
+                }
+                Some(_) => return Err(Violation::BrokenCopy),
+                None => {
+                    self.copy_in = true;
+                    self.in_group |= !is_simple;
+                    return Ok(Fate::Pass);
+                }
             }
-            _ => return Err(Violation::BrokenCopy),
         }
-        self.copy_in = true;
-        Ok(Fate::Pass)
     }
 
     /// Takes down what a command tag tells. It only saves a reset between clients of one tenant: between tenants the reset
@@ -372,8 +454,8 @@ impl Upstream {
                 self.traces.discarded = true;
                 self.prepared.clear();
             }
-            b"SET" | b"PREPARE" | b"DECLARE CURSOR" | b"LISTEN" | b"LOAD" | b"CREATE TABLE" | b"SELECT INTO" | b"DO"
-            | b"CALL" => {
+            b"SET" | b"PREPARE" | b"DECLARE CURSOR" | b"LISTEN" | b"DEALLOCATE" | b"LOAD" | b"CREATE TABLE"
+            | b"SELECT INTO" | b"DO" | b"CALL" => {
                 self.traces.dirty = true;
             }
             b"ALTER ROLE" => self.traces.altered_role = true,
@@ -390,7 +472,13 @@ enum Fate {
     Settled,
     Swallow,
     AsParseComplete,
-    Instead(Refusal),
+    /// An error: what to say in its place, and whether something of the client's was lost by it.
+    Failed(Option<Refusal>, bool),
+}
+
+/// Whether a message can be longer than what is looked into as a whole.
+const fn may_be_long(tag: u8) -> bool {
+    matches!(tag, b'T' | b't' | b'E' | b'N' | b'A' | b'V' | b'C')
 }
 
 /// Whether a message passes without a look: rows and COPY data, which may be of any length and are never owed.

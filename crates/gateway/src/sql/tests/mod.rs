@@ -1,0 +1,4 @@
+//! The protocol's state machine and the way in, without IO.
+
+mod conversations;
+mod model;
