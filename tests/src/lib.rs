@@ -1,13 +1,17 @@
 //! What the black-box tests share: reading what the binary says as JSON, and stopping it between two steps.
 
 mod barrier;
+mod gateway;
 mod remains;
+pub mod wire;
 
 use guardian_testkit::Installation;
 use serde_json::Value;
 
 pub use barrier::Barrier;
+pub use gateway::{Gateway, Tenant, patiently};
 pub use remains::Remains;
+pub use wire::{Answer, Failure, Wire};
 
 /// Runs the binary with `--json`; it must succeed.
 pub fn json(installation: &Installation, arguments: &[&str]) -> Value {
