@@ -481,6 +481,9 @@ impl Message<'_> {
 
     /// Waits for the rest of what must be seen whole, within bounds.
     fn incomplete(&self, what: &'static str, bytes_max: usize) -> Result<Walk, Refusal> {
+        if self.is_whole() {
+            return Err(Refusal::Protocol(format!("{what} does not end")));
+        }
         if self.header.body_len > bytes_max && self.input.len() - self.at > bytes_max {
             return Err(Refusal::TooLarge { what, bytes_max });
         }
@@ -553,7 +556,7 @@ impl Downstream {
             }
             b'P' if header.body_len <= OWN_LEN_MAX => {
                 let Some(prefix) = frontend::parse_prefix(message.body_so_far()).map_err(malformed)? else {
-                    return Ok(Opening::Incomplete);
+                    return message.incomplete("the name of a statement", NAMES_LEN_MAX).map(|_| Opening::Incomplete);
                 };
                 if !switch::resembles(prefix.rest) {
                     return Ok(Opening::Server);

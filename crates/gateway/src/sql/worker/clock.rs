@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use guardian_model::Pooling;
+
 use super::{
     Job, TICK_BUSY, TICK_IDLE, Worker,
     state::{Client, ServerState, Stage},
@@ -71,9 +73,11 @@ impl Worker {
             }
             ServerState::Connecting(_) | ServerState::Idle | ServerState::Quarantined => return None,
         }
-        let limits = &self.tenants.get(server.holder?)?.limits;
-        let in_transaction = server.up.is_in_transaction() || server.up.is_busy();
-        if in_transaction && passed(server.transaction_since, limits.transaction_ms_max) {
+        let tenant = self.tenants.get(server.holder?)?;
+        let limits = &tenant.limits;
+        // Where it is lent for a transaction, having it is being in one, whatever the client has sent of it yet.
+        let in_transaction = server.up.is_in_transaction() || tenant.pooling == Pooling::Transaction;
+        if (in_transaction || server.up.is_busy()) && passed(server.transaction_since, limits.transaction_ms_max) {
             let (name, value) = ("transaction_ms_max", limits.transaction_ms_max);
             return Some(Due::End(Refusal::Limit { name, value, unit: " ms" }));
         }
@@ -86,7 +90,7 @@ impl Worker {
                 let (name, value) = ("statement_ms_max", limits.statement_ms_max);
                 Some(Due::Cancel(Refusal::Limit { name, value, unit: " ms" }))
             }
-            None if server.up.is_in_transaction() && passed(server.idle_since, limits.idle_in_transaction_ms_max) => {
+            None if in_transaction && passed(server.idle_since, limits.idle_in_transaction_ms_max) => {
                 let (name, value) = ("idle_in_transaction_ms_max", limits.idle_in_transaction_ms_max);
                 Some(Due::End(Refusal::Limit { name, value, unit: " ms" }))
             }

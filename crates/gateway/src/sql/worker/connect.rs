@@ -416,7 +416,7 @@ fn setup(is_row: bool) -> String {
     format!(
         "SELECT pg_catalog.concat_ws(E'\\x1f', {enter}, \
            (SELECT pg_catalog.string_agg(pg_catalog.concat(name, '=', boot_val), E'\\x1f') FROM pg_catalog.pg_settings \
-            WHERE source IN ('user', 'database user') AND name NOT IN {EXPECTED}))"
+            WHERE source IN ('user', 'database user') AND context = 'user' AND name NOT IN {EXPECTED}))"
     )
 }
 

@@ -175,7 +175,7 @@ impl Worker {
     }
 
     /// The server owes nothing and is outside a transaction.
-    fn settled(&mut self, at: usize, client_at: usize) {
+    pub(super) fn settled(&mut self, at: usize, client_at: usize) {
         let server = &mut self.servers[at];
         if std::mem::take(&mut server.up.traces.altered_role) {
             let tenant = server.holder.map(|tenant| self.tenants[tenant].id);

@@ -296,6 +296,13 @@ impl Worker {
             self.lose_server(server_at, "it broke");
             return Flow::Gone;
         }
+        // The answer may have come before the end of a message that the server ignores (COPY data after an error).
+        let has_ended = consumed > 0
+            && self.servers[server_at].up.is_settled()
+            && self.clients.get_mut(at).and_then(Client::session).is_some_and(|session| !session.down.is_within_message());
+        if has_ended && step != Step::Terminate {
+            self.settled(server_at, at);
+        }
         match step {
             Step::Terminate => {
                 self.lose_client(at);
