@@ -12,11 +12,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use guardian_bench::{Report, cpu, report::Goal, summary::percentile};
-use guardian_client::Client;
+use guardian_client::{Client, ClientError};
 use guardian_model::{
-    Isolation, Slug, TenantState,
-    api::{CreateTenant, TenantChange},
-    query::TenantQuery,
+    Isolation, LimitOverrides, Role, Slug, TenantState,
+    api::{CreateTenant, CreateToken, TenantChange},
+    query::{ChangesQuery, TenantQuery},
 };
 use guardian_testkit::{Installation, Server};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -27,6 +27,7 @@ const ROUND: Duration = Duration::from_secs(4);
 const SILO_ROUNDS: u32 = 9;
 const FLEET: u32 = 100_000;
 const PAGES: u32 = 400;
+const CHANGES: u32 = 500;
 
 /// A PostgreSQL that keeps its promises: durability is part of what is compared.
 const DURABLE: [(&str, &str); 4] =
@@ -136,6 +137,30 @@ async fn bare_silo(server: &Server, shared: &str, isolation: Isolation, number: 
     connection.execute(sqlx::raw_sql(AssertSqlSafe(grants))).await?;
     connection.close().await?;
     Ok(begun.elapsed().as_secs_f64() * 1000.0)
+}
+
+/// Milliseconds from the request for a change until a follower over HTTP has it; each change in its turn.
+async fn snapshot_latency(client: &Client, gateway: &Client) -> Result<Vec<f64>> {
+    let tenant = create(client, "free").await?.0.tenant;
+    let mut taken = Vec::new();
+    let mut since = gateway.snapshot().await?.cursor;
+    for change in 0..CHANGES {
+        let own = LimitOverrides { queue_len_max: Some(change), ..LimitOverrides::default() };
+        let begun = Instant::now();
+        let follow = async {
+            loop {
+                let delta = gateway.snapshot_changes(&ChangesQuery { since: since.0, wait_seconds: None }).await?;
+                since = delta.cursor;
+                if delta.tenants.iter().any(|found| found.id == tenant.id && found.limits == own) {
+                    return Ok::<_, ClientError>(begun.elapsed().as_secs_f64() * 1000.0);
+                }
+            }
+        };
+        let (changed, latency) = tokio::join!(client.set_limits(tenant.slug.as_str(), &own), follow);
+        changed?;
+        taken.push(latency?);
+    }
+    Ok(taken)
 }
 
 async fn pages(client: &Client, query: &TenantQuery) -> Result<Vec<f64>> {
@@ -266,6 +291,38 @@ async fn main() -> Result<()> {
         &[worst],
         Goal::AtMost(20.0),
         "99th percentile of a page of 100 out of 100,000, the slowest of nine filters",
+    );
+
+    eprintln!("changes on their way to a gateway …");
+    let made = client.create_token(&CreateToken { name: "bench".to_owned(), role: Role::Gateway, tenant: None }).await?;
+    let gateway = Client::new(&format!("http://{}", installation.access().0), &made.secret)?;
+    let mut read = Vec::new();
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let tenants = gateway.snapshot().await?.tenants.len();
+        ensure!(tenants >= FLEET as usize, "the snapshot has {tenants} tenants only");
+        read.push(begun.elapsed().as_secs_f64());
+    }
+    report.add("snapshot-seconds", &read, Goal::None, "reading the whole snapshot of 100,000 tenants over HTTP");
+    let idle = snapshot_latency(&client, &gateway).await?;
+    report.add(
+        "snapshot-latency",
+        &[percentile(&idle, 0.99)],
+        Goal::AtMost(100.0),
+        "99th percentile, in milliseconds, from the request for a change until a gateway has it",
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let load: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(create_until(client.clone(), stop.clone()))).collect();
+    let busy = snapshot_latency(&client, &gateway).await;
+    stop.store(true, Ordering::Relaxed);
+    for client in load {
+        client.await??;
+    }
+    report.add(
+        "snapshot-latency-busy",
+        &[percentile(&busy?, 0.99)],
+        Goal::AtMost(100.0),
+        "the same while 8 clients make row tenants as fast as they can",
     );
 
     row_round(&client, Duration::from_secs(1)).await?;

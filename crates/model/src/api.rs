@@ -207,8 +207,8 @@ pub enum AskedScope {
         #[serde(default)]
         switch: Switch,
     },
-    /// The gateway's admin database.
-    Admin,
+    /// The gateway's admin database. With braces, so that serde refuses unknown fields here, too.
+    Admin {},
 }
 
 /// A login with its new password, shown this once, and where to use it.

@@ -95,7 +95,7 @@ impl Create {
     fn into_body(self) -> CreateLogin {
         let scope = match self.scope {
             Scope { tenant: Some(tenant), .. } => AskedScope::Tenant { tenant: tenant.into() },
-            Scope { admin: true, .. } => AskedScope::Admin,
+            Scope { admin: true, .. } => AskedScope::Admin {},
             Scope { .. } => AskedScope::AnyTenant { switch: self.switch.unwrap_or_default() },
         };
         let proof = if self.certificate { LoginProof::Certificate } else { LoginProof::Password };
@@ -171,7 +171,7 @@ mod tests {
         assert!(matches!(scope("create app --any-tenant"), Ok(AskedScope::AnyTenant { switch: Switch::Never })));
         let identity = scope("create app --any-tenant --switch identity");
         assert!(matches!(identity, Ok(AskedScope::AnyTenant { switch: Switch::Identity })));
-        assert!(matches!(scope("create app --admin"), Ok(AskedScope::Admin)));
+        assert!(matches!(scope("create app --admin"), Ok(AskedScope::Admin {})));
         for wrong in ["", " --admin --any-tenant", " --tenant acme --any-tenant", " --tenant acme --switch tenant"] {
             assert!(parse(&format!("create app{wrong}")).is_err(), "{wrong}");
         }

@@ -58,7 +58,7 @@ async fn create(
             None => return Err(ApiError::invalid("`tenant` names no tenant")),
         },
         AskedScope::AnyTenant { switch } => LoginScope::AnyTenant { switch: *switch },
-        AskedScope::Admin => LoginScope::Admin,
+        AskedScope::Admin {} => LoginScope::Admin,
     };
     let (login, password) = match body.proof {
         LoginProof::Password => {
