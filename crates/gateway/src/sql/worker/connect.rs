@@ -331,7 +331,10 @@ impl Worker {
         }
         let poisoned: Vec<(String, String)> =
             parts.filter_map(|part| part.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        // One value for all that report the same: then a glance tells that nothing has to be set.
         let settings = Arc::clone(&connecting.settings);
+        let known = target.base.borrow().clone().filter(|base| **base == *settings);
+        let settings = known.unwrap_or(settings);
         server.up.settings = Arc::clone(&settings);
         server.enter = enter;
         let is_poisoned = poisoned.iter().any(|pin| !target.pins.borrow().contains(pin));

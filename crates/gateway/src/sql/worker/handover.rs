@@ -270,8 +270,10 @@ fn capability(secret: &Secret) -> Option<Zeroizing<[u8; 32]>> {
 
 /// What has to be set for the client, if anything.
 fn settings_statement(session: &super::state::Session, server: &super::state::Server, lock_ms: u32) -> Option<String> {
-    let same_settings = std::sync::Arc::ptr_eq(&session.told, &server.up.settings);
-    let (same_wishes, same_lock) = (*server.wished == *session.wished, server.lock_ms == Some(lock_ms));
+    let same_settings =
+        std::sync::Arc::ptr_eq(&session.told, &server.up.settings) || session.told == server.up.settings;
+    let same_wishes = Rc::ptr_eq(&server.wished, &session.wished) || *server.wished == *session.wished;
+    let same_lock = server.lock_ms == Some(lock_ms);
     if same_settings && same_wishes && same_lock {
         return None;
     }
