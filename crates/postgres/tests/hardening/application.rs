@@ -7,7 +7,7 @@ use guardian_postgres::{Declaration, Hardening, Mechanism, StatementEvent, apply
 use guardian_testkit::{Server, TestDatabase, unique};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 
-const PASSWORD: &str = "not a secret";
+pub(crate) const PASSWORD: &str = "not a secret";
 
 /// An application with two tenants.
 pub(crate) struct Application {

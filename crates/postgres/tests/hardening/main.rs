@@ -6,6 +6,7 @@ mod application;
 mod apply;
 mod documentation;
 mod drift;
+mod fastpath;
 mod forge;
 mod hazards;
 mod helpdesk;
