@@ -154,13 +154,24 @@ async fn start_gateway(
     work: &TaskTracker,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<SocketAddr>> {
+    let metrics = metrics_listener(&config).await?;
     let source = Source::Here(app.clone());
     let snapshot = source.snapshot().await.context("cannot read what the SQL gateway runs on")?;
     let start = Start { config, folder, snapshot, keys: BTreeMap::new(), adopted: Vec::new() };
     let data_plane = DataPlane::start(start).await?;
     let address = data_plane.address();
+    if let Some(listener) = metrics {
+        data_plane.spawn_metrics(listener, work, stop);
+    }
     data_plane.spawn(source, None, work, stop);
     Ok(address)
+}
+
+/// Where the gateway's metrics are served, if anywhere.
+pub(crate) async fn metrics_listener(config: &config::Gateway) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = &config.metrics_listen else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    Ok(Some(listener.with_context(|| format!("cannot listen on {address} (gateway.metrics_listen in guardian.toml)"))?))
 }
 
 /// The signals that end the process: the first asks everything to come to an end, the second does not wait for it.

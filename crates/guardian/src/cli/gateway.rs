@@ -19,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::Global;
 use crate::{
-    boot::Stop,
+    boot::{Stop, metrics_listener},
     data_plane::{DataPlane, Keep, Kept, Source, Start},
     logging::{self, LogFormat},
     output::{Failure, Mark, Output},
@@ -94,14 +94,8 @@ impl Gateway {
         let predecessor = Predecessor::find(&state.path().join(TAKEOVER));
         let adopted = predecessor.as_ref().map(Predecessor::sockets).transpose()?.unwrap_or_default();
         let folder = global.config.parent().map_or_else(PathBuf::new, Path::to_owned);
-        let metrics = match &config.metrics_listen {
-            Some(address) if predecessor.is_none() => Some(
-                tokio::net::TcpListener::bind(address)
-                    .await
-                    .with_context(|| format!("cannot listen on {address} (gateway.metrics_listen)"))?,
-            ),
-            Some(_) | None => None,
-        };
+        // A predecessor holds that address until it has drained.
+        let metrics = if predecessor.is_none() { metrics_listener(&config).await? } else { None };
         let start = Start { config, folder, snapshot: kept.snapshot, keys: kept.keys, adopted };
         let data_plane = DataPlane::start(start).await?;
         let address = data_plane.address();

@@ -32,7 +32,7 @@ pub struct Gateway {
     pub tls: Option<Tls>,
     /// The ending of host names whose first label names the tenant (`db.example.com`: `acme.db.example.com`), by TLS SNI.
     pub server_name_suffix: Option<String>,
-    /// Where Prometheus metrics are served (`guardian gateway`; `guardian up` serves them beside its API). Left out: nowhere.
+    /// Where Prometheus metrics are served, as `/metrics`. Left out: nowhere.
     pub metrics_listen: Option<String>,
     /// How many tenants have series of their own in the metrics; the rest are `other`.
     pub metrics_tenants_max: u16,
