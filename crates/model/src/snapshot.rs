@@ -135,7 +135,7 @@ pub struct SnapshotTenant {
     pub limits: LimitOverrides,
     /// What the register holds while it is entered (`row`).
     pub register: String,
-    /// The capability in hexadecimal (`row`), or the password of its role; absent while it is made and once it is gone.
+    /// The capability in hexadecimal (`row`), or the password of its role; absent unless it is active.
     pub secret: Option<Secret>,
 }
 

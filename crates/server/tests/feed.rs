@@ -97,7 +97,7 @@ impl View {
     async fn follow(&mut self, publisher: &Publisher, until: impl Fn(&Self) -> bool) {
         let followed = timeout(PATIENCE, async {
             while !until(self) {
-                self.apply(&*publisher.changes(self.cursor, WAIT_MAX).await.unwrap());
+                self.apply(&publisher.changes(self.cursor, WAIT_MAX).await.unwrap());
             }
         });
         followed.await.expect("the change comes");

@@ -79,6 +79,11 @@ impl Default for Control {
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
     /// An administrator's URL (`postgres://…`), or `local` for the cluster that `guardian up` runs itself.
+    ///
+    /// Its `sslmode` also says how the SQL gateway speaks to the server. Left out: in clear over a unix socket or to a loopback
+    /// address, `verify-full` with the system's authorities to any other. `disable`: in clear. Every other mode is `verify-full`
+    /// for the gateway, because the weaker ones stop nobody who can redirect a connection. `sslrootcert` names a file (absolute,
+    /// PEM) of the authorities to believe instead of the system's.
     pub url: String,
     /// The slug of the one tenant (isolation `cluster`) this server is for.
     #[serde(default)]
