@@ -63,7 +63,8 @@ pub async fn bound(connection: &mut PgConnection, role: &str, bounds: Bounds<'_>
 
 /// The statements that hold a role, given as a quoted name, to its bounds.
 pub(crate) fn settings(name: &str, bounds: Bounds<'_>) -> String {
-    let Limits { server_connections_max, statement_ms_max, idle_in_transaction_ms_max, lock_wait_ms_max, .. } = bounds.limits;
+    let Limits { server_connections_max, statement_ms_max, idle_in_transaction_ms_max, lock_wait_ms_max, .. } =
+        bounds.limits;
     let connections = i32::try_from(*server_connections_max).unwrap_or(i32::MAX);
     // pg_temp last: else a temporary table would hide one of the application's.
     let search_path = format!("{}, pg_temp", ident(bounds.schema));

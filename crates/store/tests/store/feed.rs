@@ -94,7 +94,7 @@ async fn tiers_and_logins_are_followed_to_their_end() {
     fixture.store.delete_login(&write, &app).await.unwrap();
     let changes = next(&fixture, &mut position).await.unwrap();
     assert!(changes.logins.is_empty() && changes.tiers.is_none());
-    assert_eq!(changes.logins_gone, [app.clone()]);
+    assert_eq!(changes.logins_gone, std::slice::from_ref(&app));
     // Made again and not known as gone.
     fixture.store.create_login(&write, &app, LoginScope::Admin, None).await.unwrap();
     let changes = next(&fixture, &mut position).await.unwrap();
