@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use rustix::{
-    process::Pid,
+    process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_setaffinity},
 };
 
@@ -18,11 +18,37 @@ pub fn thread_ns(pid: i32) -> Result<u64> {
     Ok(text.split_whitespace().next().context("an empty schedstat")?.parse()?)
 }
 
+/// Nanoseconds that all threads of a process have run. What a thread had run goes with it when it ends.
+pub fn process_ns(pid: i32) -> Result<u64> {
+    let folder = format!("/proc/{pid}/task");
+    let mut sum = 0;
+    for task in fs::read_dir(&folder).with_context(|| format!("reading the threads of {pid}"))? {
+        let Ok(text) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        sum += text.split_whitespace().next().context("an empty schedstat")?.parse::<u64>()?;
+    }
+    Ok(sum)
+}
+
 /// Kilobytes of a process that are in memory.
 pub fn resident_kb(pid: u32) -> Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("reading the memory of {pid}"))?;
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS line")?;
     Ok(line.split_whitespace().nth(1).context("an empty VmRSS line")?.parse()?)
+}
+
+/// Kilobytes of a process that are in memory, each shared page divided among those that share it.
+pub fn proportional_kb(pid: i32) -> Result<u64> {
+    let text =
+        fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).with_context(|| format!("reading the memory of {pid}"))?;
+    let line = text.lines().find(|line| line.starts_with("Pss:")).context("no Pss line")?;
+    Ok(line.split_whitespace().nth(1).context("an empty Pss line")?.parse()?)
+}
+
+/// Lets this process, and those that it starts, open as many files as the machine allows.
+pub fn allow_many_files() -> Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+        .context("raising the limit of files")
 }
 
 /// Keeps a process (`None`: this one) on one core, so that two compared processes share it, and neither shares the client's.
