@@ -192,3 +192,6 @@ impl Directory {
         self.0.store(Arc::new(view));
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -103,8 +103,13 @@ impl Verifier {
         if let Some(identity) = self.believed().get(&digest) {
             return if identity.expires_at_s > now_s { Ok(identity.clone()) } else { Err(IdentityError::Time) };
         }
-        let identity = self.check(token, now_s)?;
+        let issuers = self.issuers.load_full();
+        let identity = check(&issuers, token, now_s)?;
         let mut believed = self.believed();
+        // Keys that were withdrawn meanwhile must not be remembered past that.
+        if !Arc::ptr_eq(&issuers, &self.issuers.load()) {
+            return Ok(identity);
+        }
         if believed.len() >= CACHE_LEN_MAX {
             believed.retain(|_, identity| identity.expires_at_s > now_s);
         }
@@ -113,43 +118,41 @@ impl Verifier {
         }
         Ok(identity)
     }
+}
 
-    fn check(&self, token: &str, now_s: u64) -> Result<Identity, IdentityError> {
-        let header = decode_header(token).map_err(|_| IdentityError::Malformed)?;
-        let issuers = self.issuers.load();
-        // Only to find the keys by: whether it is true shows when the signature does.
-        let claimed = unverified_issuer(token).ok_or(IdentityError::Malformed)?;
-        let Known { issuer, keys } = issuers.get(&claimed).ok_or(IdentityError::Issuer)?;
-        let algorithm = match header.alg {
-            jsonwebtoken::Algorithm::EdDSA => Algorithm::EdDsa,
-            jsonwebtoken::Algorithm::ES256 => Algorithm::Es256,
-            jsonwebtoken::Algorithm::RS256 => Algorithm::Rs256,
-            _ => return Err(IdentityError::Algorithm),
-        };
-        if !issuer.algorithms.contains(&algorithm) {
-            return Err(IdentityError::Algorithm);
-        }
-        let fitting = keys
-            .iter()
-            .filter(|(id, of, _)| *of == algorithm && (header.kid.is_none() || id.is_none() || *id == header.kid));
-        let mut validation = Validation::new(header.alg);
-        validation.set_issuer(&[&issuer.issuer]);
-        validation.set_audience(&[&issuer.audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-        validation.leeway = LEEWAY_S;
-        validation.validate_nbf = true;
-        let mut error = IdentityError::Key;
-        for (_, _, key) in fitting {
-            match decode::<serde_json::Value>(token, key, &validation) {
-                Ok(decoded) => return identity(&decoded.claims, &issuer.tenant_claim, now_s),
-                Err(failed) => error = reason(&failed),
-            }
-            if error != IdentityError::Signature {
-                break;
-            }
-        }
-        Err(error)
+fn check(issuers: &HashMap<String, Known>, token: &str, now_s: u64) -> Result<Identity, IdentityError> {
+    let header = decode_header(token).map_err(|_| IdentityError::Malformed)?;
+    // Only to find the keys by: whether it is true shows when the signature does.
+    let claimed = unverified_issuer(token).ok_or(IdentityError::Malformed)?;
+    let Known { issuer, keys } = issuers.get(&claimed).ok_or(IdentityError::Issuer)?;
+    let algorithm = match header.alg {
+        jsonwebtoken::Algorithm::EdDSA => Algorithm::EdDsa,
+        jsonwebtoken::Algorithm::ES256 => Algorithm::Es256,
+        jsonwebtoken::Algorithm::RS256 => Algorithm::Rs256,
+        _ => return Err(IdentityError::Algorithm),
+    };
+    if !issuer.algorithms.contains(&algorithm) {
+        return Err(IdentityError::Algorithm);
     }
+    let fitting =
+        keys.iter().filter(|(id, of, _)| *of == algorithm && (header.kid.is_none() || id.is_none() || *id == header.kid));
+    let mut validation = Validation::new(header.alg);
+    validation.set_issuer(&[&issuer.issuer]);
+    validation.set_audience(&[&issuer.audience]);
+    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+    // By the time that was given, below.
+    validation.validate_exp = false;
+    let mut error = IdentityError::Key;
+    for (_, _, key) in fitting {
+        match decode::<serde_json::Value>(token, key, &validation) {
+            Ok(decoded) => return identity(&decoded.claims, &issuer.tenant_claim, now_s),
+            Err(failed) => error = reason(&failed),
+        }
+        if error != IdentityError::Signature {
+            break;
+        }
+    }
+    Err(error)
 }
 
 fn identity(claims: &serde_json::Value, tenant_claim: &str, now_s: u64) -> Result<Identity, IdentityError> {
@@ -157,7 +160,13 @@ fn identity(claims: &serde_json::Value, tenant_claim: &str, now_s: u64) -> Resul
     let expires_at_s = claims.get("exp").and_then(serde_json::Value::as_f64).ok_or(IdentityError::Time)?;
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "`as` saturates, which is what is meant")]
     let expires_at_s = (expires_at_s as u64).saturating_add(LEEWAY_S);
-    if expires_at_s <= now_s {
+    let starts_at_s = match claims.get("nbf") {
+        None => 0.0,
+        Some(starts_at_s) => starts_at_s.as_f64().ok_or(IdentityError::Time)?,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact for ever")]
+    let is_early = starts_at_s > (now_s + LEEWAY_S) as f64;
+    if expires_at_s <= now_s || is_early {
         return Err(IdentityError::Time);
     }
     Ok(Identity { tenant: tenant.to_owned(), expires_at_s })
@@ -200,3 +209,6 @@ fn keys(set: &str, algorithms: &[Algorithm]) -> Vec<(Option<String>, Algorithm, 
     });
     keys.collect()
 }
+
+#[cfg(test)]
+mod tests;

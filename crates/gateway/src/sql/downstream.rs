@@ -54,6 +54,8 @@ pub(crate) struct Downstream {
     are_names_behind: bool,
     /// The last unnamed statement, behind its name.
     unnamed: Option<Vec<u8>>,
+    /// Numbers the unnamed statements: a server connection that was left may still have an earlier one.
+    unnamed_version: u64,
 }
 
 /// A change of the client's statements that holds if the server says so.
@@ -144,7 +146,7 @@ impl Downstream {
                     }
                     // Which one the server has now is no longer known, unless another one follows.
                     Change::Unnamed if later.iter().any(|change| matches!(change, Change::Unnamed)) => {}
-                    Change::Unnamed => self.unnamed = None,
+                    Change::Unnamed => self.drop_unnamed(),
                     Change::Sync => {}
                 }
             }
@@ -152,6 +154,16 @@ impl Downstream {
         }
         self.drop_syncs();
         self.are_names_behind &= self.names_unconfirmed > 0;
+    }
+
+    fn drop_unnamed(&mut self) {
+        self.unnamed = None;
+        self.unnamed_version += 1;
+    }
+
+    /// By which a server connection knows that its unnamed statement is this client's present one.
+    fn unnamed_mark(&self) -> Option<(u64, u64)> {
+        Some((self.serial, self.unnamed_version))
     }
 
     fn drop_syncs(&mut self) {
@@ -192,7 +204,7 @@ impl Downstream {
         self.statements.clear();
         self.unconfirmed.clear();
         (self.names_unconfirmed, self.are_names_behind) = (0, false);
-        self.unnamed = None;
+        self.drop_unnamed();
     }
 
     /// Gives back memory while the client is idle.
@@ -279,18 +291,17 @@ impl Downstream {
     }
 
     fn query(&mut self, message: Message<'_>, up: &mut Upstream) -> Walk {
-        if message.header.body_len <= OWN_LEN_MAX {
-            // What only begins to be here may turn out to be a switch.
-            if !message.is_whole() {
-                return Walk::Incomplete;
-            }
-            if switch::resembles(message.body_so_far()) {
-                return Walk::Refused(Refusal::SwitchMisplaced);
-            }
+        let is_short = message.header.body_len <= OWN_LEN_MAX;
+        // What only begins to be here may turn out to be a switch.
+        if is_short && !message.is_whole() {
+            return Walk::Incomplete;
         }
-        // A simple query does away with the unnamed statement.
-        self.unnamed = None;
+        // A simple query does away with the unnamed statement, also one that fails.
+        self.drop_unnamed();
         up.prepared.unnamed_of = None;
+        if is_short && switch::resembles(message.body_so_far()) {
+            return Walk::Refused(Refusal::SwitchMisplaced);
+        }
         passed(up, Asked::Query(None))
     }
 
@@ -310,6 +321,9 @@ impl Downstream {
                 return Ok(Walk::Incomplete);
             }
             if switch::resembles(prefix.rest) {
+                if prefix.name.is_empty() {
+                    self.drop_unnamed();
+                }
                 return Ok(Walk::Refused(Refusal::SwitchMisplaced));
             }
         }
@@ -325,7 +339,8 @@ impl Downstream {
             } else {
                 self.unnamed = None;
             }
-            up.prepared.unnamed_of = Some(self.serial);
+            self.unnamed_version += 1;
+            up.prepared.unnamed_of = self.unnamed_mark();
             self.unconfirmed.push_back(Change::Unnamed);
             return Ok(passed(up, Asked::Parse(ParseOf::Unnamed)));
         }
@@ -363,13 +378,13 @@ impl Downstream {
     /// The name under which the server knows what the client calls `name`, made known to it by what is written to `out`.
     fn server_name(&self, name: &[u8], up: &mut Upstream, out: &mut Vec<u8>) -> Vec<u8> {
         if name.is_empty() {
-            if up.prepared.unnamed_of == Some(self.serial) {
+            if up.prepared.unnamed_of == self.unnamed_mark() {
                 return Vec::new();
             }
             // Another client's may be there.
             let Some(rest) = &self.unnamed else { return NONE.to_vec() };
             frontend::write_parse(out, b"", rest);
-            up.prepared.unnamed_of = Some(self.serial);
+            up.prepared.unnamed_of = self.unnamed_mark();
             up.ask(Asked::Parse(ParseOf::Gateway(None)));
             return Vec::new();
         }
@@ -392,7 +407,7 @@ impl Downstream {
         if self.is_name_unsure(prefix.statement, up) {
             return Ok(Walk::Waits);
         }
-        if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.serial) {
+        if prefix.statement.is_empty() && up.prepared.unnamed_of == self.unnamed_mark() {
             return Ok(passed(up, Asked::Bind));
         }
         let start = message.at;
@@ -424,13 +439,14 @@ impl Downstream {
         let range = message.range();
         if is_close {
             // Others may use what the server has under this text.
+            let is_there = target.name.is_empty() && up.prepared.unnamed_of == self.unnamed_mark();
+            let name = if is_there { b"" } else { NONE };
             if target.name.is_empty() {
-                self.unnamed = None;
+                self.drop_unnamed();
                 self.unconfirmed.push_back(Change::Unnamed);
             } else {
                 self.rename(target.name, None);
             }
-            let name = if target.name.is_empty() && up.prepared.unnamed_of == Some(self.serial) { b"" } else { NONE };
             frontend::write_close(edit.replace(range), TargetKind::Statement, name);
             up.ask(Asked::Close(CloseOf::Statement));
         } else {

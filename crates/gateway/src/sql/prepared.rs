@@ -66,8 +66,8 @@ pub(crate) struct Prepared {
     sent: HashSet<u64>,
     /// Some of these were sent in a group that ended since: what follows is read whether or not they come about.
     is_behind: bool,
-    /// The client (by its serial number) that the unnamed statement is of.
-    pub(crate) unnamed_of: Option<u64>,
+    /// The client (by its serial number) that the unnamed statement is of, and which of its unnamed statements it is.
+    pub(crate) unnamed_of: Option<(u64, u64)>,
     /// How many Parses of the unnamed statement are not answered yet.
     unnamed_sent: usize,
     /// The last of them was sent in a group that ended since.

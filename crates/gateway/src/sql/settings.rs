@@ -54,7 +54,7 @@ pub(crate) fn may_be_set(name: &str) -> bool {
     let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.'));
     is_name
         && !name.starts_with("guardian.")
-        && !matches!(name.as_str(), "role" | "session_authorization")
+        && !matches!(name.as_str(), "role" | "session_authorization" | "replication")
         && !FIXED.contains(&name.as_str())
 }
 

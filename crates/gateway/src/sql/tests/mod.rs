@@ -2,3 +2,5 @@
 
 mod conversations;
 mod model;
+mod pinned;
+mod way_in;
