@@ -5,6 +5,7 @@ mod sql;
 
 use std::str;
 
+use guardian_gateway::sql::fuzzing;
 use guardian_model::{Config, KeyType, Slug, TenantKey};
 
 /// What takes any bytes and panics when a promise is broken.
@@ -20,6 +21,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("pgwire_server", pgwire::server),
     ("pgwire_switch", pgwire::own_statement),
     ("pgwire_scram", pgwire::scram),
+    ("gateway_client", fuzzing::client),
+    ("gateway_server", fuzzing::server),
 ];
 
 /// A slug that parses is a DNS label and reads back as itself.

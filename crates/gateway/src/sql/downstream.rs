@@ -162,8 +162,8 @@ impl Downstream {
     }
 
     /// By which a server connection knows that its unnamed statement is this client's present one.
-    fn unnamed_mark(&self) -> Option<(u64, u64)> {
-        Some((self.serial, self.unnamed_version))
+    fn unnamed_mark(&self) -> (u64, u64) {
+        (self.serial, self.unnamed_version)
     }
 
     fn drop_syncs(&mut self) {
@@ -340,7 +340,7 @@ impl Downstream {
                 self.unnamed = None;
             }
             self.unnamed_version += 1;
-            up.prepared.unnamed_of = self.unnamed_mark();
+            up.prepared.unnamed_of = Some(self.unnamed_mark());
             self.unconfirmed.push_back(Change::Unnamed);
             return Ok(passed(up, Asked::Parse(ParseOf::Unnamed)));
         }
@@ -378,13 +378,13 @@ impl Downstream {
     /// The name under which the server knows what the client calls `name`, made known to it by what is written to `out`.
     fn server_name(&self, name: &[u8], up: &mut Upstream, out: &mut Vec<u8>) -> Vec<u8> {
         if name.is_empty() {
-            if up.prepared.unnamed_of == self.unnamed_mark() {
+            if up.prepared.unnamed_of == Some(self.unnamed_mark()) {
                 return Vec::new();
             }
             // Another client's may be there.
             let Some(rest) = &self.unnamed else { return NONE.to_vec() };
             frontend::write_parse(out, b"", rest);
-            up.prepared.unnamed_of = self.unnamed_mark();
+            up.prepared.unnamed_of = Some(self.unnamed_mark());
             up.ask(Asked::Parse(ParseOf::Gateway(None)));
             return Vec::new();
         }
@@ -407,7 +407,7 @@ impl Downstream {
         if self.is_name_unsure(prefix.statement, up) {
             return Ok(Walk::Waits);
         }
-        if prefix.statement.is_empty() && up.prepared.unnamed_of == self.unnamed_mark() {
+        if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark()) {
             return Ok(passed(up, Asked::Bind));
         }
         let start = message.at;
@@ -439,7 +439,7 @@ impl Downstream {
         let range = message.range();
         if is_close {
             // Others may use what the server has under this text.
-            let is_there = target.name.is_empty() && up.prepared.unnamed_of == self.unnamed_mark();
+            let is_there = target.name.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark());
             let name = if is_there { b"" } else { NONE };
             if target.name.is_empty() {
                 self.drop_unnamed();

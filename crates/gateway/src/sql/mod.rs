@@ -6,6 +6,8 @@
 mod downstream;
 mod edit;
 mod fairness;
+#[doc(hidden)]
+pub mod fuzzing;
 mod gateway;
 mod listener;
 mod login;

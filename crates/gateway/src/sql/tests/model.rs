@@ -16,6 +16,7 @@ use guardian_pgwire::{
 use crate::sql::refusal::Refusal;
 
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "PostgreSQL keeps them independently of each other too")]
 pub(super) struct Server {
     statements: HashMap<Vec<u8>, String>,
     portals: HashMap<Vec<u8>, Portal>,

@@ -15,7 +15,9 @@ use crate::sql::{
 
 fn upstream(asked: Vec<Asked>) -> Upstream {
     let mut up = Upstream::new(Arc::new(Settings::default()));
-    asked.into_iter().for_each(|asked| up.ask(asked));
+    for asked in asked {
+        up.ask(asked);
+    }
     up
 }
 
@@ -97,7 +99,7 @@ fn a_half_message_of_a_server_is_not_settled() {
 
 #[test]
 fn an_error_of_any_length_is_one() {
-    let long = message(b'E', &[b"SERROR\0C22P02\0M", &[b'x'; 40_000][..], b"\0\0"].concat());
+    let long = message(b'E', &[b"SERROR\0C22P02\0M", &b"x".repeat(40_000)[..], b"\0\0"].concat());
     for piece_len in [100, 20_000, 50_000] {
         let mut up = upstream(vec![Asked::Parse(ParseOf::Named(3)), Asked::Sync]);
         let (mut inbox, mut failed, mut sent, mut out) = (Vec::new(), false, Vec::new(), Vec::new());
