@@ -6,11 +6,11 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::{
         fd::{AsFd, OwnedFd},
-        unix::net::UnixListener,
+        unix::net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -79,7 +79,8 @@ pub struct Gateway {
     shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<io::Result<()>>>>,
     address: Option<SocketAddr>,
-    sockets: Vec<OwnedFd>,
+    /// The listening sockets again, for a process that takes over.
+    sockets: Mutex<Vec<OwnedFd>>,
     socket_path: Option<PathBuf>,
     tenants_named_max: usize,
 }
@@ -97,7 +98,7 @@ impl Gateway {
         };
         let address = listeners.iter().find_map(Listener::address);
         let sockets: io::Result<Vec<_>> = listeners.iter().map(|listener| listener.as_fd().try_clone_to_owned()).collect();
-        let sockets = sockets.map_err(GatewayError::Worker)?;
+        let sockets = Mutex::new(sockets.map_err(GatewayError::Worker)?);
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let workers = if config.workers == 0 { cores } else { usize::from(config.workers) };
         let settled = Settled {
@@ -179,20 +180,22 @@ impl Gateway {
         }
     }
 
-    /// The listening sockets, for a process that takes over.
-    pub fn sockets(&self) -> &[OwnedFd] {
-        &self.sockets
+    /// Hands the listening sockets to the process at the other end.
+    pub fn hand_over(&self, successor: &UnixStream) -> io::Result<()> {
+        takeover::give(successor, &self.sockets.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Leaves accepting to another process.
+    /// Leaves accepting to another process, or to nobody.
     pub fn stop_accepting(&self) {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.tell_all(|| Message::StopAccepting);
     }
 
     /// Stops accepting, lets transactions end within the configured time, and ends the workers. Blocks.
     pub fn drain(&self) {
+        self.stop_accepting();
         self.tell_all(|| Message::Drain);
-        let handles = std::mem::take(&mut *self.workers.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        let handles = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             if handle.join().is_err() {
                 tracing::error!("a worker of the gateway panicked");
@@ -227,8 +230,8 @@ impl Gateway {
                 }
             }
         }
-        let retired = *self.shared.retired.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let refusals = self.shared.refusals.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let retired = *self.shared.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusals = self.shared.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone();
         metrics::render(tenants.into_iter().collect(), retired, &refusals, self.clients(), self.tenants_named_max)
     }
 
@@ -285,7 +288,7 @@ pub mod takeover {
     const SOCKETS_MAX: usize = 4;
 
     /// Sends the sockets to the process at the other end.
-    pub fn give(stream: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
+    pub(super) fn give(stream: &UnixStream, sockets: &[OwnedFd]) -> io::Result<()> {
         let borrowed: Vec<BorrowedFd<'_>> = sockets.iter().take(SOCKETS_MAX).map(AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);

@@ -193,7 +193,7 @@ fn hand_over_when_asked(path: PathBuf, gateway: Arc<SqlGateway>, stop: Cancellat
     let hand_over = move || {
         for successor in listener.incoming() {
             let Ok(mut successor) = successor else { continue };
-            if takeover::give(&successor, gateway.sockets()).is_err() {
+            if gateway.hand_over(&successor).is_err() {
                 continue;
             }
             let _ = successor.set_read_timeout(Some(SUCCESSOR_MAX));

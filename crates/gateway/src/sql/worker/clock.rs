@@ -16,6 +16,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(2);
 const IDLE_MAX: Duration = Duration::from_mins(10);
 /// How long a reset or an entry may take.
 const HANDOVER_MAX: Duration = Duration::from_secs(10);
+/// How long a client counts as a newcomer.
+const NEWCOMER: Duration = Duration::from_secs(2);
 /// How often what is slow to change is looked at.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -198,9 +200,15 @@ impl Worker {
         let all: Vec<usize> = self.clients.iter().map(|(at, _)| at).collect();
         for at in all {
             let Some(client) = self.clients.get_mut(at) else { continue };
-            let is_between = match client.session() {
-                Some(session) => session.queued.is_none() && session.server.is_none() && !session.down.is_within_message(),
-                None => true,
+            // Whoever has only just come gets to say what it came for.
+            let is_new = self.now - client.since < NEWCOMER;
+            let is_between = match &client.stage {
+                Stage::Session(session) => {
+                    let is_idle = session.queued.is_none() && session.server.is_none() && !session.down.is_within_message();
+                    is_idle && !(is_new && session.transactions == 0)
+                }
+                Stage::Login(..) | Stage::TlsHandshake { .. } => !is_new,
+                Stage::Console(_) | Stage::Gone => true,
             };
             if self.now >= until && client.closing {
                 self.remove_client(at);
