@@ -168,6 +168,7 @@ impl Worker {
         server.lock_ms = None;
         server.wished = Rc::default();
         self.enter(at, client_at);
+        self.jobs.push_back(Job::Client(client_at));
     }
 
     /// Works through answers to the steps; yields how many bytes were used up.
@@ -231,7 +232,11 @@ impl Worker {
         server.up.prepared.clear();
         server.busy_since = None;
         match server.state {
-            ServerState::Preparing { client: Some(client), .. } => self.enter(at, client),
+            ServerState::Preparing { client: Some(client), .. } => {
+                self.enter(at, client);
+                // It may be ready without a further answer.
+                self.jobs.push_back(Job::Client(client));
+            }
             _ => self.rest_server(at),
         }
     }
@@ -270,8 +275,7 @@ fn capability(secret: &Secret) -> Option<Zeroizing<[u8; 32]>> {
 
 /// What has to be set for the client, if anything.
 fn settings_statement(session: &super::state::Session, server: &super::state::Server, lock_ms: u32) -> Option<String> {
-    let same_settings =
-        std::sync::Arc::ptr_eq(&session.told, &server.up.settings) || session.told == server.up.settings;
+    let same_settings = std::sync::Arc::ptr_eq(&session.told, &server.up.settings) || session.told == server.up.settings;
     let same_wishes = Rc::ptr_eq(&server.wished, &session.wished) || *server.wished == *session.wished;
     let same_lock = server.lock_ms == Some(lock_ms);
     if same_settings && same_wishes && same_lock {
