@@ -37,7 +37,7 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
-/// An ErrorResponse.
+/// An `ErrorResponse`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The SQLSTATE.
@@ -46,7 +46,7 @@ pub struct Failure {
     pub message: String,
 }
 
-/// What came back up to a ReadyForQuery, or to the end of the connection.
+/// What came back up to a `ReadyForQuery`, or to the end of the connection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Rows in text form.
@@ -57,7 +57,7 @@ pub struct Answer {
     pub tags: Vec<String>,
     /// Payloads of notifications.
     pub notified: Vec<String>,
-    /// The status of the ReadyForQuery; `None`: the connection was closed.
+    /// The status of the `ReadyForQuery`; `None`: the connection was closed.
     pub status: Option<char>,
 }
 
@@ -85,21 +85,25 @@ pub enum Silence {
 impl Wire {
     /// A connection on which nothing has been said.
     pub fn open(address: &str) -> Self {
-        let stream = TcpStream::connect(address).expect("connect");
+        Self::over(TcpStream::connect(address).expect("connect"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("set an option");
         Self { stream, inbox: Vec::new(), seen: Vec::new(), key: (0, Vec::new()) }
     }
 
     /// A client that is in, or the error that it met.
     pub fn login(address: &str, parameters: &[(&str, &str)], password: &str) -> Result<Self, Failure> {
-        let mut wire = Self::open(address);
+        let unreachable = |error: std::io::Error| Failure { code: String::new(), message: error.to_string() };
+        let mut wire = Self::over(TcpStream::connect(address).map_err(unreachable)?);
         let mut out = Vec::new();
         startup::write_startup(&mut out, parameters);
         wire.send(&out);
         wire.prove(password).map(|()| wire)
     }
 
-    /// Goes from a start-up packet that was sent to the first ReadyForQuery.
+    /// Goes from a start-up packet that was sent to the first `ReadyForQuery`.
     pub fn prove(&mut self, password: &str) -> Result<(), Failure> {
         let mut scram = None;
         loop {
@@ -215,7 +219,7 @@ impl Wire {
         }
     }
 
-    /// Everything up to the next ReadyForQuery or the end.
+    /// Everything up to the next `ReadyForQuery` or the end.
     pub fn until_ready(&mut self) -> Answer {
         self.until(PATIENCE).expect("an answer")
     }

@@ -33,7 +33,7 @@ const TAKEOVER: &str = "gateway.sock";
 /// Where it listens.
 const ADDRESS: &str = "gateway.addr";
 /// How long a successor may take to start.
-const SUCCESSOR_MAX: Duration = Duration::from_secs(60);
+const SUCCESSOR_MAX: Duration = Duration::from_mins(1);
 
 /// Run the SQL gateway alone, beside as many others as wanted
 ///
@@ -109,7 +109,7 @@ impl Gateway {
         if let Some(predecessor) = predecessor {
             predecessor.release();
         }
-        hand_over_when_asked(state.path().join(TAKEOVER), gateway, stop.token.clone())?;
+        hand_over_when_asked(&state.path().join(TAKEOVER), gateway, stop.token.clone())?;
         if let Some(address) = address {
             state.write(ADDRESS, &address.to_string())?;
         }
@@ -187,9 +187,9 @@ impl Predecessor {
 }
 
 /// Hands the listening sockets to a successor, and drains once that serves.
-fn hand_over_when_asked(path: PathBuf, gateway: Arc<SqlGateway>, stop: CancellationToken) -> anyhow::Result<()> {
-    let _ = fs::remove_file(&path);
-    let listener = UnixListener::bind(&path).with_context(|| format!("cannot listen on `{}`", path.display()))?;
+fn hand_over_when_asked(path: &Path, gateway: Arc<SqlGateway>, stop: CancellationToken) -> anyhow::Result<()> {
+    let _ = fs::remove_file(path);
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on `{}`", path.display()))?;
     let hand_over = move || {
         for successor in listener.incoming() {
             let Ok(mut successor) = successor else { continue };

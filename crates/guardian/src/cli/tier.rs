@@ -58,6 +58,7 @@ pub(crate) struct Put {
 
 /// A flag for each limit.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_field_names, reason = "they are the names of the limits")]
 struct LimitFlags {
     /// Clients of a tenant at one SQL gateway at once
     #[arg(long, value_name = "N")]

@@ -64,7 +64,7 @@ impl Keep {
     /// control plane.
     pub(crate) fn under_token(path: PathBuf, token: &str) -> Result<Self, VaultError> {
         let key = digest(&SHA256, format!("{CONTEXT}\0{token}").as_bytes());
-        let text: String = key.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = key.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         let vault = Vault::from_hex(&Zeroizing::new(text))?;
         Ok(Self { path, vault })
     }
