@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Runs a command against a stand-in for the gateway: a throwaway PostgreSQL, or a PgBouncer before it. What fails there too is no
-# fault of the gateway's.
+# Runs a command against a throwaway PostgreSQL, or a PgBouncer or a Guardian before it. What fails on the first, and mostly what
+# fails on the second, is no fault of the gateway's.
 #
-#   beside.sh postgres|pgbouncer-session|pgbouncer-transaction COMMAND…
+#   beside.sh postgres|pgbouncer-session|pgbouncer-transaction|gateway-session|gateway-transaction COMMAND…
+#
+# Guardian is GUARDIAN_BIN; tenant acme has a database of its own there, and the login may switch to tenant bravo.
 set -euo pipefail
 
-target=${1:?usage: beside.sh postgres|pgbouncer-session|pgbouncer-transaction COMMAND…}
+target=${1:?usage: beside.sh postgres|pgbouncer-session|pgbouncer-transaction|gateway-session|gateway-transaction COMMAND…}
 shift
 
 bin=$(find /usr/lib/postgresql/*/bin -maxdepth 0 2> /dev/null | sort -V | tail -n 1)
@@ -14,6 +16,7 @@ folder=$(mktemp -d)
 chmod 711 "$folder"
 server="" pooler=""
 finish() {
+    cd /
     if [[ $pooler ]]; then kill -TERM "$pooler" 2> /dev/null || true; fi
     if [[ $server ]]; then kill -INT "$server" 2> /dev/null || true; fi
     wait
@@ -91,6 +94,51 @@ INI
         "${other[@]}" "$(command -v pgbouncer || echo /usr/sbin/pgbouncer)" "$folder/pgbouncer.ini" > "$folder/log.pgbouncer" 2>&1 &
         pooler=$!
         until_it_answers "postgres://$PGUSER:$PGPASSWORD@127.0.0.1:$PGPORT/$PGDATABASE"
+        ;;
+    gateway-*)
+        POOL_MODE=${target#gateway-}
+        example=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../examples/helpdesk" && pwd)
+        "$bin/psql" -Xq "$administrator" -c "DROP DATABASE acme" -c "CREATE DATABASE control"
+        {
+            echo "[control]"
+            echo "listen = \"127.0.0.1:0\""
+            echo "database_url = \"${administrator%/postgres}/control\""
+            echo "master_key_file = \"master.key\""
+            echo "[clusters.main]"
+            echo "url = \"$administrator\""
+            echo "[gateway]"
+            echo "listen = \"127.0.0.1:0\""
+            echo "server_connections = 80"
+            echo "[gateway.tls]"
+            echo "certificate_file = \"own/certificate\""
+            echo "key_file = \"own/key\""
+            echo "required = false"
+            echo "[tiers.own]"
+            echo "isolation = \"database\""
+            echo "pooling = \"$POOL_MODE\""
+            echo "limits = { server_connections_max = 70 }"
+            sed -e '/^\[control\]/,/^delete_grace/d' -e "s|\"migrations\"|\"$example/migrations\"|" "$example/guardian.toml"
+        } > "$folder/guardian.toml"
+        (umask 077 && printf '0123456789abcdef%.0s' 1 2 3 4 > "$folder/master.key")
+        cd "$folder"
+        guardian=${GUARDIAN_BIN:?the binary to test}
+        "$guardian" up > "$folder/log.guardian" 2>&1 &
+        pooler=$!
+        for _ in $(seq 200); do
+            if "$guardian" tier list > /dev/null 2>&1; then break; fi
+            sleep 0.1
+        done
+        "$guardian" migrate --quiet > "$folder/log.migrate"
+        "$guardian" apply --yes --quiet > "$folder/log.apply"
+        "$guardian" tenant create acme --tier own --quiet > /dev/null
+        "$guardian" tenant create bravo --tier own --quiet > /dev/null
+        PGPASSWORD=$("$guardian" login create app --any-tenant --switch tenant --json --quiet |
+            python3 -c 'import json, sys; print(json.load(sys.stdin)["password"])')
+        PGPORT=$(sed 's/.*://' "$folder/.guardian/sql.addr")
+        export OTHER_TENANT=bravo
+        cd - > /dev/null
+        until_it_answers "postgres://$PGUSER:$PGPASSWORD@127.0.0.1:$PGPORT/$PGDATABASE"
+        ADMINISTRATOR_URL=${administrator%/postgres}/$("$bin/psql" -XAtqc "SELECT pg_catalog.current_database()")
         ;;
     *) echo "There is no stand-in \`$target\`." >&2; exit 2 ;;
 esac

@@ -1,0 +1,142 @@
+"""asyncpg through the gateway. Takes the usual PG* variables; see README.md for the others."""
+
+import asyncio
+
+import asyncpg
+
+from steps import OTHER_TENANT, SESSION, step, run
+
+loop = asyncio.new_event_loop()
+# The two lines of docs/guide/sql-gateway.md.
+connection = loop.run_until_complete(asyncpg.connect())
+
+
+@step
+async def parameters():
+    assert await connection.fetchval("SELECT $1::int + $2::int", 2, 3) == 5
+    assert await connection.fetchval("SELECT $1::text", "Grüße, 'quotes' \\ and ☃") == "Grüße, 'quotes' \\ and ☃"
+    assert await connection.fetchval("SELECT $1::bytea", bytes(range(256)) * 4096) == bytes(range(256)) * 4096
+    assert await connection.fetchval("SELECT $1::int[]", [1, None, 3]) == [1, None, 3]
+    assert await connection.fetchval("SELECT $1::text", None) is None
+
+
+@step
+async def prepared():
+    double = await connection.prepare("SELECT $1::int * 2")
+    append = await connection.prepare("SELECT $1::text || 'x'")
+    for number in range(20):
+        assert await double.fetchval(number) == number * 2
+        assert await append.fetchval(str(number)) == f"{number}x"
+
+
+@step
+async def batch():
+    await connection.executemany("INSERT INTO tag (name) VALUES ($1)", [(f"of-asyncpg-{number}",) for number in range(100)])
+    assert await connection.execute("DELETE FROM tag WHERE name LIKE 'of-asyncpg-%'") == "DELETE 100"
+
+
+@step
+async def transactions():
+    async with connection.transaction():
+        await connection.execute("INSERT INTO tag (name) VALUES ('of-asyncpg')")
+        try:
+            async with connection.transaction():
+                await connection.execute("DELETE FROM tag")
+                raise ValueError
+        except ValueError:
+            pass
+    assert await connection.execute("DELETE FROM tag WHERE name = 'of-asyncpg'") == "DELETE 1"
+
+
+@step
+async def an_error_has_its_sqlstate():
+    try:
+        await connection.fetch("SELECT * FROM nowhere")
+        raise AssertionError("no error")
+    except asyncpg.UndefinedTableError as error:
+        assert error.sqlstate == "42P01"
+
+
+@step
+async def copy_out():
+    size = 0
+
+    async def take(block):
+        nonlocal size
+        size += len(block)
+
+    query = "SELECT repeat('x', 99) FROM generate_series(1, 20000)"
+    assert await connection.copy_from_query(query, output=take) == "COPY 20000"
+    assert size == 100 * 20000
+
+
+@step
+async def cursor():
+    async with connection.transaction():
+        rows = [row["n"] async for row in connection.cursor("SELECT n FROM generate_series(1, 5000) n", prefetch=50)]
+    assert rows == list(range(1, 5001))
+
+
+@step
+async def cancel():
+    try:
+        await connection.fetch("SELECT pg_sleep(60)", timeout=0.3)
+        raise AssertionError("no timeout")
+    except asyncio.TimeoutError:
+        pass
+    assert await connection.fetchval("SELECT 1") == 1
+
+
+@step(when=SESSION)
+async def listen_and_notify():
+    came = loop.create_future()
+    await connection.add_listener("of_asyncpg", lambda _connection, _pid, _channel, payload: came.set_result(payload))
+    other = await asyncpg.connect()
+    await other.execute("SELECT pg_notify('of_asyncpg', 'hello')")
+    await other.close()
+    assert await asyncio.wait_for(came, 10) == "hello"
+    await connection.reset()
+
+
+@step
+async def pool():
+    async with asyncpg.create_pool(min_size=1, max_size=10) as connections:
+
+        async def one(number):
+            async with connections.acquire() as own, own.transaction():
+                return await own.fetchval("SELECT $1::int", number)
+
+        assert await asyncio.gather(*(one(number) for number in range(200))) == list(range(200))
+
+
+@step
+async def a_wrong_password_is_refused():
+    try:
+        await asyncpg.connect(password="wrong")
+        raise AssertionError("it got in")
+    except asyncpg.InvalidPasswordError:
+        pass
+
+
+@step(when=OTHER_TENANT)
+async def switch():
+    own = await connection.fetchval("SHOW guardian.tenant")
+    await connection.execute("INSERT INTO tag (name) VALUES ('of-the-first')")
+    # `execute` without arguments is a simple query, `fetch` is not.
+    for send in (connection.execute, connection.fetch):
+        await send(f"SET guardian.tenant = '{OTHER_TENANT}'")
+        assert await connection.fetchval("SHOW guardian.tenant") == OTHER_TENANT
+        assert await connection.fetchval("SELECT count(*) FROM tag WHERE name = 'of-the-first'") == 0
+        await send(f"SET guardian.tenant = '{own}'")
+        assert await connection.fetchval("SELECT count(*) FROM tag WHERE name = 'of-the-first'") == 1
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET guardian.tenant = '{OTHER_TENANT}'")
+        raise AssertionError("it switched in a transaction")
+    except asyncpg.PostgresError:
+        pass
+    assert await connection.fetchval("SHOW guardian.tenant") == own
+    assert await connection.execute("DELETE FROM tag WHERE name = 'of-the-first'") == "DELETE 1"
+
+
+run("asyncpg", lambda step: loop.run_until_complete(step()))
