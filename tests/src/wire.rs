@@ -346,15 +346,12 @@ fn row(body: &[u8]) -> Vec<Option<String>> {
     let mut columns = Vec::new();
     let mut rest = &body[2..];
     while let Some((len, after)) = rest.split_first_chunk::<4>() {
-        match usize::try_from(i32::from_be_bytes(*len)) {
-            Ok(len) => {
-                columns.push(Some(text(&after[..len])));
-                rest = &after[len..];
-            }
-            Err(_) => {
-                columns.push(None);
-                rest = after;
-            }
+        if let Ok(len) = usize::try_from(i32::from_be_bytes(*len)) {
+            columns.push(Some(text(&after[..len])));
+            rest = &after[len..];
+        } else {
+            columns.push(None);
+            rest = after;
         }
     }
     columns
