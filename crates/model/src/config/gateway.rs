@@ -86,7 +86,8 @@ impl Gateway {
         let listen: SocketAddr =
             self.listen.parse().map_err(|error| (key("listen"), format!("{error}; write `127.0.0.1:6432`")))?;
         if self.tls.is_none() && !listen.ip().is_loopback() {
-            let problem = "passwords and rows would cross the network in clear: declare [gateway.tls], or listen on 127.0.0.1";
+            let problem =
+                "passwords and rows would cross the network in clear: declare [gateway.tls], or listen on 127.0.0.1";
             return Err((key("listen"), problem.to_owned()));
         }
         if let Some(metrics) = &self.metrics_listen {
@@ -103,7 +104,10 @@ impl Gateway {
             return Err((key(name), "must be 1 or more".to_owned()));
         }
         if self.server_connections < self.shards {
-            return Err((key("shards"), "each part needs a server connection: use `server_connections` or fewer".to_owned()));
+            return Err((
+                key("shards"),
+                "each part needs a server connection: use `server_connections` or fewer".to_owned(),
+            ));
         }
         if self.server_connections_reserved >= self.server_connections / self.shards {
             let problem = "must leave each shard a connection that is not reserved";
