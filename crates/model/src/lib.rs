@@ -29,6 +29,6 @@ pub use name::{ClusterName, LoginName, TierName};
 pub use operation::{Operation, OperationKind, OperationState, Plan, Step};
 pub use placement::{Isolation, Place, Placement};
 pub use slug::Slug;
-pub use tenant::{Tenant, TenantState};
 pub use snapshot::Snapshot;
+pub use tenant::{Tenant, TenantState};
 pub use tier::{LimitOverrides, Limits, Pooling, Tier};
