@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Guardian's main job from start to end on a PostgreSQL of its own: harden the helpdesk, make four tenants in three isolation
-# models, load each one's data, and then try, as one tenant, to reach another's. Exits with 1 when any attempt succeeds.
+# models, load each one's data through the SQL gateway, and then try, as one tenant, to reach another's. Exits with 1 when any attempt
+# succeeds.
 #
 #   make demo            or, with a binary at hand:  GUARDIAN_BIN=target/debug/guardian examples/helpdesk/demo.sh
 set -euo pipefail
@@ -61,6 +62,14 @@ command -v "$binary" > /dev/null || die "there is no $binary; run \`make demo\`"
 clean
 sed -e "s|^\\[control\\]|[control]\nlisten = \"127.0.0.1:0\"|" -e "s|^migrations = .*|migrations = \"$here/migrations\"|" \
     "$here/guardian.toml" > "$config"
+# One server connection for everybody: whatever a tenant left on it, the next one would meet.
+cat >> "$config" <<- 'END'
+
+	[gateway]
+	listen = "127.0.0.1:0"
+	server_connections = 1
+	server_connections_reserved = 0
+END
 "${command[@]}" up > "$log" 2>&1 &
 up=$!
 for ((tenths = 0; ; tenths++)); do
@@ -69,7 +78,8 @@ for ((tenths = 0; ; tenths++)); do
     ((tenths < 600)) || die "guardian up does not get ready"
     sleep 0.1
 done
-note "ready after $((SECONDS - began)) s at http://$(cat "$state/api.addr")"
+gateway=$(cat "$state/sql.addr")
+note "ready after $((SECONDS - began)) s at http://$(cat "$state/api.addr"), for PostgreSQL clients at $gateway"
 
 heading "2. The application's tables, then what keeps tenants apart in them"
 guardian migrate || die "the migrations did not go through"
@@ -83,9 +93,20 @@ for tenant in acme:pro globex:pro initech:business umbrella:enterprise; do
     guardian tenant create "${tenant%:*}" --tier "${tenant#*:}" || die "${tenant%:*} could not be made"
 done
 
-heading "4. Each one's data, loaded by a connection that is bound to it"
-# psql as a tenant, over a single-use ticket.
+heading "4. Each one's data, loaded through the SQL gateway by a connection that is bound to it"
+command -v psql > /dev/null || PATH=$PATH:$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
+# The application's one login. Its URL has the word TENANT where the tenant's name goes.
+login=$(guardian --quiet login create helpdesk --any-tenant) || die "no login could be made"
+password=${login#*TENANT:}
+password=${password%%@*}
+# psql as a tenant, through the gateway.
 as() {
+    local tenant=$1
+    shift
+    PGPASSWORD=$password psql -X -q -A -t -h "${gateway%:*}" -p "${gateway#*:}" -U "helpdesk.$tenant" -d helpdesk "$@"
+}
+# The same past the gateway: a session of its own, over a single-use ticket.
+by_ticket() {
     local tenant=$1
     shift
     guardian psql "$tenant" -- -X -q -A -t "$@"
@@ -113,6 +134,8 @@ for entry in "${sizes[@]}"; do
     [[ $seen == "${entry#*:} tickets of 1 tenant" ]] || die "$tenant should see ${entry#*:} tickets of 1 tenant"
     [[ $canary == "canary of $tenant" ]] || die "$tenant should see its own canary and no other"
 done
+[[ $(by_ticket acme -c "$canaries") == "canary of acme" ]] || die "a session by ticket should see acme's canary and no other"
+note "a session of \`guardian psql acme\`, past the gateway, sees the same"
 
 heading "6. acme, free to send any SQL, tries to reach globex, initech and umbrella"
 attempts=0
@@ -168,8 +191,8 @@ attempt acme! "a function with a SET clause" \
     "CREATE FUNCTION pg_temp.forged() RETURNS SETOF text LANGUAGE sql SET backtrace_functions = '$victim_register' AS 'SELECT name FROM organization'"
 attempt acme! "a DO block" \
     "DO \$\$ BEGIN PERFORM set_config('backtrace_functions', '$victim_register', false); END \$\$; $look"
-attempt acme! "RESET ALL, then read" "RESET ALL; $look"
-attempt acme! "DISCARD ALL, then read" "DISCARD ALL; $look"
+attempt acme  "RESET ALL, then read" "RESET ALL; $look"
+attempt acme  "DISCARD ALL, then read" "DISCARD ALL; $look"
 attempt acme  "ROLLBACK, then read" "BEGIN; ROLLBACK; COMMIT; $look"
 
 note "another's identity"
@@ -187,7 +210,7 @@ attempt acme  "a view" "SELECT 'REACHED' FROM open_ticket WHERE tenant_id = '$vi
 attempt acme! "a materialised view of all tenants" "SELECT 'REACHED' FROM ticket_daily WHERE tenant_id = '$victim'"
 attempt acme! "a partition, directly" "SELECT 'REACHED' FROM ticket_event_2025 WHERE tenant_id = '$victim'"
 attempt acme! "switch row-level security off" "ALTER TABLE organization DISABLE ROW LEVEL SECURITY; $look"
-attempt acme! "SET row_security = off" "SET row_security = off; $look"
+attempt acme  "SET row_security = off" "SET row_security = off; $look"
 attempt acme! "a policy of one's own" "CREATE POLICY mine ON organization USING (true); $look"
 attempt acme! "a trigger on everybody's table" \
     "CREATE TRIGGER spy BEFORE INSERT ON organization FOR EACH ROW EXECUTE FUNCTION touch_updated_at()"
@@ -212,7 +235,7 @@ attempt acme! "a file of the server" "COPY (SELECT 1) TO PROGRAM 'id'"
 
 note "across schemas and databases"
 attempt acme! "the schema of initech" "SELECT 'REACHED' FROM \"$initech_schema\".organization"
-attempt acme! "search_path to initech" "SET search_path = \"$initech_schema\"; $look"
+attempt acme  "search_path to initech" "SET search_path = \"$initech_schema\"; $look"
 may_connect() { printf "SELECT 'REACHED' WHERE has_database_privilege('%s', 'CONNECT')" "$1"; }
 attempt acme  "the right to connect to umbrella's database" "$(may_connect "$umbrella_database")"
 attempt initech! "from initech's schema: the shared tables" "SELECT 'REACHED' FROM public.organization"
@@ -226,11 +249,96 @@ for index in "${!sizes[@]}"; do
     breaches=$((breaches + 1))
 done
 
-heading "7. What the control plane has noted"
+heading "7. What a pooler would leak: acme leaves its session behind on the one server connection that globex gets next"
+# Each is left by acme, and looked for by globex with a statement that says LEAKED when it is there.
+leave="SET work_mem = '77MB';
+SET helpdesk.user_name = 'root of acme';
+SET TimeZone = 'Antarctica/Troll';
+PREPARE leaked AS SELECT name FROM organization WHERE name LIKE 'canary of %';
+SELECT pg_advisory_lock(4711);
+LISTEN leaked;
+DECLARE leaked CURSOR WITH HOLD FOR SELECT name FROM organization WHERE name LIKE 'canary of %';"
+probes=(
+    "a setting|SELECT 'LEAKED' WHERE current_setting('work_mem') = '77MB'"
+    "a setting of its own name|SELECT 'LEAKED' WHERE current_setting('helpdesk.user_name', true) <> ''"
+    "a setting that clients are told of|SELECT 'LEAKED' WHERE current_setting('TimeZone') = 'Antarctica/Troll'"
+    "a prepared statement|SELECT 'LEAKED' FROM pg_prepared_statements WHERE name = 'leaked'"
+    "an advisory lock|SELECT 'LEAKED' FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND pid = pg_backend_pid()"
+    "LISTEN|SELECT 'LEAKED' FROM pg_listening_channels() AS c WHERE c = 'leaked'"
+    "a cursor WITH HOLD, with its rows|FETCH ALL FROM leaked"
+)
+backend="SELECT 'backend ' || pg_backend_pid()"
+field() { grep -m 1 "^$1 " | tr -s ' ' | cut -d ' ' -f 2; }
+
+note "the positive control: one direct connection, entered for acme and then for globex without a reset, leaks every one"
+credentials=$(guardian tenant credentials acme)
+capability_acme=$(field capability <<< "$credentials")
+capability_globex=$(guardian tenant credentials globex | field capability)
+{
+    printf "SELECT 'in' FROM guardian.enter(decode('%s', 'hex'));\n%s\n" "$capability_acme" "$leave"
+    printf "SELECT 'in' FROM guardian.enter(decode('%s', 'hex'));\n" "$capability_globex"
+    for probe in "${probes[@]}"; do printf '\\echo + %s\n%s;\n' "${probe%%|*}" "${probe#*|}"; done
+} > "$state/direct.sql"
+direct=$(PGPASSWORD=$(field password <<< "$credentials") psql -X -q -A -t -h "$(field host <<< "$credentials")" \
+    -p "$(field port <<< "$credentials")" -U "$(field user <<< "$credentials")" -d "$shared_database" -f "$state/direct.sql" 2>&1) || true
+rm -f "$state/direct.sql"
+for probe in "${probes[@]}"; do
+    grep -A 1 -F -x "+ ${probe%%|*}" <<< "$direct" | grep -q -E 'LEAKED|canary of acme' \
+        || die "${probe%%|*} does not leak without the gateway, so that its absence would prove nothing"
+    printf '  %-52s leaks\n' "${probe%%|*}"
+done
+
+note "through the gateway"
+first=$(as acme -f - <<< "$leave $backend" | grep '^backend') || die "acme could not leave its state"
+for probe in "${probes[@]}"; do
+    attempts=$((attempts + 1))
+    as acme -f - <<< "$leave" > /dev/null || die "acme could not leave its state"
+    answer=$(as globex -v VERBOSITY=terse -f - <<< "$backend; ${probe#*|};" 2>&1) || true
+    grep -q -F -x "$first" <<< "$answer" || die "globex has not the connection that acme had: ${answer%%$'\n'*}, not $first"
+    if grep -q -E 'LEAKED|canary of acme' <<< "$answer"; then
+        verdict="${red}LEAKED$plain"
+        breaches=$((breaches + 1))
+    else
+        verdict="${green}gone$plain  ${dim}on the same $first$plain"
+    fi
+    printf '  %-52s %s\n' "${probe%%|*}" "$verdict"
+done
+
+note "switching the tenant, by a login that may not, and by one that may"
+switching=$(guardian --quiet login create switching --any-tenant --switch tenant) || die "no login could be made"
+switching=${switching#*:*:}
+switching=${switching%%@*}
+switch() { PGPASSWORD=$switching psql -X -q -A -t -h "${gateway%:*}" -p "${gateway#*:}" -U switching.acme -d helpdesk "$@"; }
+[[ $(switch -c "SET guardian.tenant = 'globex'" -c "$look") == "canary of globex" ]] || die "a login that may switch cannot"
+attempt acme! "SET guardian.tenant" "SET guardian.tenant = 'globex'; $look"
+# From here on by the login that may: only a message of its own is a switch.
+as() { shift; switch "$@"; }
+attempt acme! "SET guardian.tenant in a transaction" "BEGIN; SELECT 1;
+SET guardian.tenant = 'globex';
+ROLLBACK; $look"
+attempt acme! "SET guardian.tenant behind a comment" "/* of mine */ SET guardian.tenant = 'globex'; $look"
+batch() { switch -c "$1"; }
+as() { batch "SELECT 1; SET guardian.tenant = 'globex'; $look"; }
+attempt acme "a switch hidden in a batch" ""
+as() { batch "DO \$\$ BEGIN PERFORM set_config('guardian.tenant', 'globex', false); END \$\$; $look"; }
+attempt acme "a switch hidden in a DO block" ""
+
+note "forging the start-up"
+forged() { PGPASSWORD=$password psql -X -q -A -t -h "${gateway%:*}" -p "${gateway#*:}" "$@"; }
+as() { forged -U helpdesk.acme -d globex -c "$look"; }
+attempt acme! "the user is of acme, the database is globex" ""
+as() { PGOPTIONS="-c guardian.tenant=globex" forged -U helpdesk.acme -d helpdesk -c "$look"; }
+attempt acme! "options that name globex" ""
+as() { PGOPTIONS="-c role=guardian_admin" forged -U helpdesk.acme -d helpdesk -c "$look"; }
+attempt acme! "options that set the role" ""
+as() { PGOPTIONS="-c backtrace_functions=$victim_register" forged -U helpdesk.acme -d helpdesk -c "$look"; }
+attempt acme! "options that set the register" ""
+
+heading "8. What the control plane has noted"
 guardian status
 guardian audit-log verify
 
-heading "8. Deleting leaves nothing behind"
+heading "9. Deleting leaves nothing behind"
 for entry in "${sizes[@]}"; do
     guardian tenant delete "${entry%:*}" --now --confirm "${entry%:*}" || die "${entry%:*} could not be deleted"
 done
