@@ -12,7 +12,8 @@ fn tests() -> BTreeSet<String> {
         let module = path.file_stem().unwrap().to_str().unwrap().to_owned();
         for line in fs::read_to_string(&path).unwrap().lines() {
             let line = line.trim_start();
-            let function = line.strip_prefix("async fn ").and_then(|rest| rest.split_once('(')).map(|(name, _)| name);
+            let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+            let function = function.and_then(|rest| rest.split_once('(')).map(|(name, _)| name);
             // A line of one of the macros: `name: …`.
             let entry = line.split_once(": ").map(|(name, _)| name).filter(|name| {
                 !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
