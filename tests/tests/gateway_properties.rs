@@ -25,7 +25,7 @@ use sqlx::AssertSqlSafe;
 const CLIENTS: u64 = 24;
 const LENGTH: Duration = Duration::from_secs(10);
 
-/// SplitMix64: nothing here needs more.
+/// `SplitMix64`: nothing here needs more.
 struct Random(u64);
 
 impl Random {

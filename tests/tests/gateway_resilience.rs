@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use guardian_testkit::Server;
+use guardian_testkit::{Server, Up};
 use guardian_tests::{
     Failure, Gateway, Tenant, Wire, json as guardian_json, patiently,
     wire::{flush, query, sync, unsynced},
@@ -166,6 +166,24 @@ async fn clients_that_hang_hold_nobody_up() {
         wire.vanish();
     }
     reads_its_own(&mut gateway.connect(&tenant), &tenant);
+    // The end comes together with the last bytes, because the gateway does not look meanwhile.
+    let few = limited(&gateway, "bravo", &json!({ "client_connections_max": 3 }));
+    let pid = gateway.up.lock().expect("unpoisoned").as_ref().map(Up::pid).expect("it runs");
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).expect("a process");
+    let vanishing = [(); 3].map(|()| gateway.connect(&few));
+    let full = patiently(|| match gateway.try_connect(&few.slug, &few.password) {
+        Err(failure) if failure.code == "53300" => Ok(()),
+        other => Err(other.err()),
+    });
+    assert_eq!(full, Ok(()));
+    kill_process(pid, Signal::STOP).expect("stop the gateway");
+    for mut wire in vanishing {
+        wire.send(&query("SELECT 1")[..7]);
+        wire.vanish();
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    kill_process(pid, Signal::CONT).expect("let the gateway go on");
+    reads_its_own(&mut gateway.connect(&few), &few);
     // A client that does not read: the others do.
     let mut deaf = gateway.connect(&tenant);
     deaf.send(&query("SELECT repeat('x', 1000) FROM generate_series(1, 200000)"));
@@ -273,9 +291,8 @@ async fn a_gateway_of_its_own_outlives_the_control_plane_and_itself() {
     let address = patiently(|| fs::read_to_string(state.join("gateway.addr"))).unwrap_or_else(|_| panic!("{}", log()));
     let address = address.trim().to_owned();
     let connect = |tenant: &Tenant| Wire::login(&address, &[("user", &tenant.slug)], &tenant.password);
-    patiently(|| connect(&tenant))
-        .map(|mut wire| reads_its_own(&mut wire, &tenant))
-        .unwrap_or_else(|f| panic!("{f:?} {}", log()));
+    let mut wire = patiently(|| connect(&tenant)).unwrap_or_else(|failure| panic!("{failure:?} {}", log()));
+    reads_its_own(&mut wire, &tenant);
 
     // A successor takes over the port: nobody is refused, and an open transaction gets to its end.
     let mut open = connect(&tenant).expect("connect");
@@ -319,9 +336,8 @@ async fn a_gateway_of_its_own_outlives_the_control_plane_and_itself() {
     second.0.kill().expect("kill the gateway");
     second.0.wait().expect("see it go");
     let mut third = Edge::start(&gateway, &api, &token, &state, "edge.log");
-    patiently(|| connect(&tenant))
-        .map(|mut wire| reads_its_own(&mut wire, &tenant))
-        .unwrap_or_else(|f| panic!("{f:?} {}", log()));
+    let mut wire = patiently(|| connect(&tenant)).unwrap_or_else(|failure| panic!("{failure:?} {}", log()));
+    reads_its_own(&mut wire, &tenant);
     reads_its_own(&mut connect(&other).expect("connect"), &other);
 
     // Asked to stop, it lets transactions end, and tells those that have none.
