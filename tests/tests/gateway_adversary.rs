@@ -245,8 +245,13 @@ const SQL: &[(&str, Must, &str)] = &[
     ("LISTEN to everything", Nothing, "LISTEN \"{slug}\""),
 ];
 
-/// Start-up packets with A's password.
-const STARTUP: &[(&str, Must, &[(&str, &str)])] = &[
+/// Names and values of a start-up packet.
+type Parameters = &'static [(&'static str, &'static str)];
+
+/// A start-up packet: its name, what must become of it, and its parameters.
+type StartUp = (&'static str, Must, &'static [(&'static str, &'static str)]);
+
+const STARTUP: &[(&str, Must, Parameters)] = &[
     ("B behind A's login", Fail, &[("user", "acme.{slug}")]),
     ("B's id behind A's login", Fail, &[("user", "acme.{id}")]),
     ("B's login", Fail, &[("user", "{slug}")]),
@@ -313,7 +318,7 @@ fn bytes(sides: &Sides) -> Vec<(&'static str, Then, Vec<u8>)> {
     let call = |function: u32, argument: &[u8]| {
         let mut body = function.to_be_bytes().to_vec();
         body.extend_from_slice(&[0, 1, 0, 1, 0, 1]);
-        body.extend_from_slice(&u32::try_from(argument.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(&u32::try_from(argument.len()).expect("a short argument").to_be_bytes());
         body.extend_from_slice(argument);
         body.extend_from_slice(&[0, 1]);
         message(b'F', &body)
@@ -475,7 +480,7 @@ fn bytes(sides: &Sides) -> Vec<(&'static str, Then, Vec<u8>)> {
 /// Bytes of a client that has not said anything yet.
 fn first_bytes(sides: &Sides) -> Vec<(&'static str, Vec<u8>)> {
     let startup = |version: u32, rest: &[u8]| {
-        let len = u32::try_from(rest.len() + 8).unwrap();
+        let len = u32::try_from(rest.len() + 8).expect("a short packet");
         [&len.to_be_bytes()[..], &version.to_be_bytes(), rest].concat()
     };
     let user = sides.fill("user\0{slug}\0\0");
@@ -682,7 +687,7 @@ async fn arbitrary_bytes_as_one_tenant_reach_no_other() {
         wire.drain_raw(QUIET);
         suite.judge(name, wire, Vanish).await;
     }
-    others_cancel_keys(&mut suite).await;
+    others_cancel_keys(&mut suite);
     // Nobody was harmed by any of it.
     let of_b = suite.gateway.connect(&suite.sides.b).scalar("SELECT count(*) FROM tag");
     assert_eq!(of_b, "2");
@@ -702,7 +707,7 @@ async fn forging_by_a_superuser_finds_the_canary(suite: &mut Suite) {
 }
 
 /// Requests with the number of B's connection and a secret that is not its own do not end its statement; its own does.
-async fn others_cancel_keys(suite: &mut Suite) {
+fn others_cancel_keys(suite: &mut Suite) {
     let mut of_b = suite.gateway.connect(&suite.sides.b);
     let a = suite.a();
     let cancel = |process: u32, secret: &[u8]| {

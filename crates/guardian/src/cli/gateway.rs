@@ -44,7 +44,7 @@ const SUCCESSOR_MAX: Duration = Duration::from_mins(1);
 #[command(after_help = "[gateway] is read from the configuration, if there is one; the rest of that file is not looked at.
 
 Examples:
-  guardian token create --name edge-1 --role gateway
+  guardian token create edge-1 --role gateway
   guardian gateway --control-url https://guardian.internal --token-file gateway.token
   guardian gateway --control-url http://127.0.0.1:7117 --listen 127.0.0.1:6433")]
 pub(crate) struct Gateway {
