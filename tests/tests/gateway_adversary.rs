@@ -245,13 +245,11 @@ const SQL: &[(&str, Must, &str)] = &[
     ("LISTEN to everything", Nothing, "LISTEN \"{slug}\""),
 ];
 
-/// Names and values of a start-up packet.
-type Parameters = &'static [(&'static str, &'static str)];
-
 /// A start-up packet: its name, what must become of it, and its parameters.
 type StartUp = (&'static str, Must, &'static [(&'static str, &'static str)]);
 
-const STARTUP: &[(&str, Must, Parameters)] = &[
+/// Start-up packets with A's password.
+const STARTUP: &[StartUp] = &[
     ("B behind A's login", Fail, &[("user", "acme.{slug}")]),
     ("B's id behind A's login", Fail, &[("user", "acme.{id}")]),
     ("B's login", Fail, &[("user", "{slug}")]),
