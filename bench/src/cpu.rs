@@ -5,7 +5,7 @@ use std::{
     process::{Child, Command},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::{
     process::{Pid, Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_setaffinity},
@@ -27,6 +27,41 @@ pub fn process_ns(pid: i32) -> Result<u64> {
         sum += text.split_whitespace().next().context("an empty schedstat")?.parse::<u64>()?;
     }
     Ok(sum)
+}
+
+/// CPU time that a process's children have used, those that have ended included (these in ticks of 10 ms).
+pub fn children_ns(pid: i32) -> Result<u64> {
+    const NS_A_TICK: u64 = 10_000_000;
+    let mut sum = 0;
+    for process in fs::read_dir("/proc").context("reading /proc")? {
+        let name = process?.file_name();
+        let Some(child) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // One that ends meanwhile is among the ended ones below.
+        if stat(child).is_ok_and(|fields| fields[PARENT] == u64::from(pid.unsigned_abs())) {
+            sum += process_ns(child).unwrap_or(0);
+        }
+    }
+    let ended = stat(pid)?;
+    Ok(sum + (ended[CHILDREN_USER] + ended[CHILDREN_SYSTEM]) * NS_A_TICK)
+}
+
+/// The process that started another.
+pub fn parent(pid: i32) -> Result<i32> {
+    Ok(i32::try_from(stat(pid)?[PARENT])?)
+}
+
+/// Places in `/proc/PID/stat`, counted from the one behind the name, which may have spaces in it.
+const PARENT: usize = 1;
+const CHILDREN_USER: usize = 13;
+const CHILDREN_SYSTEM: usize = 14;
+
+/// What is no number, or a negative one, is 0.
+fn stat(pid: i32) -> Result<Vec<u64>> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("reading about process {pid}"))?;
+    let (_, fields) = text.rsplit_once(')').context("a stat without a name")?;
+    let fields: Vec<u64> = fields.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect();
+    ensure!(fields.len() > CHILDREN_SYSTEM, "a short stat: {text}");
+    Ok(fields)
 }
 
 /// Kilobytes of a process that are in memory.
@@ -92,5 +127,28 @@ impl Drop for Awake {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_children_counts_before_and_after_their_end() {
+        let this = i32::try_from(std::process::id()).unwrap();
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(parent(pid).unwrap(), this);
+        let before = children_ns(this).unwrap();
+        while process_ns(pid).unwrap() < 100_000_000 {
+            std::thread::yield_now();
+        }
+        let running = children_ns(this).unwrap();
+        assert!(running >= before + 90_000_000);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Ticks are coarse.
+        assert!(children_ns(this).unwrap() + 30_000_000 >= running);
     }
 }

@@ -84,7 +84,8 @@ pub fn relay(mode: &str, name: &'static str, server: &Target, at: &Address) -> R
     start(&mut command, Target { name, address: at.clone(), ..server.clone() })
 }
 
-fn start(command: &mut Command, mut target: Target) -> Result<Proxy> {
+/// Starts a proxy and waits until it listens at the target's address.
+pub(crate) fn start(command: &mut Command, mut target: Target) -> Result<Proxy> {
     let child = command.stdin(Stdio::null()).spawn().with_context(|| format!("starting {}", target.name))?;
     target.proxy = Some(i32::try_from(child.id())?);
     let mut proxy = Proxy { child, target };

@@ -70,7 +70,6 @@ impl Report {
     }
 
     /// Writes the table and prints the figures.
-    #[expect(clippy::print_stdout, reason = "figures are the output of a bench")]
     pub fn finish(self, path: &str) -> Result<()> {
         let mut table = String::from("| figure | what | min | median | max | goal | met |\n|---|---|---|---|---|---|---|\n");
         for figure in &self.figures {
@@ -90,10 +89,16 @@ impl Report {
         }
         let document = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
         fs::write(path, replaced(&document, self.section, &table)?).with_context(|| format!("writing {path}"))?;
+        self.print();
+        Ok(())
+    }
+
+    /// Prints the figures.
+    #[expect(clippy::print_stdout, reason = "figures are the output of a bench")]
+    pub fn print(&self) {
         for figure in &self.figures {
             println!("figure {} {:.3} goal {}", figure.name, figure.value.median, figure.goal.text());
         }
-        Ok(())
     }
 }
 

@@ -5,20 +5,18 @@ use std::{
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
+    process::Command,
 };
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use guardian_bench::{
-    Address, Summary, Target, cpu,
-    pgbench::{self, Run},
+    Address, Contender, Rounds, Summary, Target, cpu, pgbench,
     proxy::{self, PgBouncer, Proxy},
 };
 use guardian_testkit::Server;
 use sqlx::{Executor as _, Row as _};
 
 const ROUNDS: usize = 8;
-/// A round alternates this often between all and takes each one's middle slice: a disturbance of the machine strikes them alike,
-/// or one slice.
 const SLICES: usize = 9;
 /// Transactions of each client in a slice: about half a second.
 const SLICE: &str = "1500";
@@ -64,7 +62,7 @@ async fn main() -> Result<()> {
     let socket = server.options(&database.name).get_socket().context("a server has a socket")?.clone();
     let by_tcp = direct(format!("127.0.0.1:{}", server.port()).parse()?);
     let by_unix = direct(Address::Unix(socket.join(format!(".s.PGSQL.{}", server.port()))));
-    pgbench::initialise(&by_tcp, 10)?;
+    initialise(&by_tcp)?;
 
     let setup = PgBouncer { pool_size: 8, settings: "", database: "", users: &users };
     let mut port = 6000;
@@ -93,6 +91,19 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
+/// Makes pgbench's tables at scale 10.
+fn initialise(target: &Target) -> Result<()> {
+    let (host, port) = target.host_and_port();
+    let output = Command::new("pgbench")
+        .args(["--initialize", "--quiet", "--scale=10", "--host", &host, "--port", &port, "--username", &target.user])
+        .arg(&target.database)
+        .env("PGPASSWORD", &target.password)
+        .output()
+        .context("pgbench, which comes with PostgreSQL, must be in PATH")?;
+    ensure!(output.status.success(), "pgbench --initialize: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
 /// What a relay grows by with idle clients, before a server that only accepts.
 fn idle_kb(mode: &str, like: &Target) -> Result<u64> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -111,65 +122,34 @@ fn idle_kb(mode: &str, like: &Target) -> Result<u64> {
     Ok(after - before)
 }
 
-/// What one target took in a round: the medians of its slices.
-#[derive(Clone, Copy)]
-struct Taken {
-    /// The proxy's CPU for a transaction.
-    us: f64,
-    /// Transactions a second.
-    rate: f64,
-}
-
-impl Taken {
-    fn of(slices: &[Run]) -> Self {
-        let middle = |value: fn(&Run) -> f64| Summary::of(&slices.iter().map(value).collect::<Vec<_>>()).median;
-        Self { us: middle(Run::proxy_us), rate: middle(|run| run.rate) }
-    }
-}
-
-/// Alternating rounds. PgBouncer is always asked simply: 1.18 does not track statements.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the figures and the progress of a bench")]
+/// PgBouncer is always asked simply: 1.18 does not track statements.
+#[expect(clippy::print_stdout, reason = "figures are the output of a bench")]
 fn measure(ways: &Ways, protocol: &str) -> Result<()> {
     let targets = ways.all();
-    let mut rounds = Vec::new();
-    for round in 0..=ROUNDS {
-        let mut slices = vec![Vec::new(); targets.len()];
-        for slice in 0..SLICES {
-            for turn in 0..targets.len() {
-                let place = (turn + slice) % targets.len();
-                let mode = if targets[place].name == "pgbouncer" { "simple" } else { protocol };
-                let arguments = ["--select-only", "--client=8", "--transactions", SLICE, "--protocol", mode];
-                slices[place].push(pgbench::run(targets[place], arguments)?);
-            }
-        }
-        let taken: Vec<Taken> = slices.iter().map(|slices| Taken::of(slices)).collect();
-        for (target, taken) in targets.iter().zip(&taken) {
-            eprint!("  {} {:.2} us {:.0}/s", target.name, taken.us, taken.rate);
-        }
-        eprintln!();
-        // The first round warms up.
-        if round > 0 {
-            rounds.push(taken);
-        }
-    }
-    let show = |digits: usize, value: &dyn Fn(&[Taken]) -> f64| {
-        let Summary { min, median, max } = Summary::of(&rounds.iter().map(|taken| value(taken)).collect::<Vec<_>>());
+    let contender = |target: &&'_ Target| {
+        let target = (*target).clone();
+        let mode = if target.name == "pgbouncer" { "simple" } else { protocol }.to_owned();
+        Contender::new(target.name, move || {
+            pgbench::run(&target, ["--select-only", "--client=8", "--transactions", SLICE, "--protocol", &mode])
+        })
+    };
+    let rounds = Rounds::run(targets.iter().map(contender).collect(), ROUNDS, SLICES)?;
+    let show = |digits: usize, values: &[f64]| {
+        let Summary { min, median, max } = Summary::of(values);
         format!("{min:.digits$} / {median:.digits$} / {max:.digits$}")
     };
-    let bouncer = targets.iter().position(|target| target.name == "pgbouncer").context("no PgBouncer")?;
     println!(
         "| | CPU a transaction, µs | against PgBouncer | transactions a second | against PgBouncer |\n|---|---|---|---|---|"
     );
-    for (place, target) in targets.iter().enumerate() {
+    for Target { name, .. } in &targets {
         println!(
-            "| {} | {} | {} | {} | {} |",
-            target.name,
-            show(2, &|taken| taken[place].us),
-            show(2, &|taken| taken[place].us / taken[bouncer].us),
-            show(0, &|taken| taken[place].rate),
-            show(2, &|taken| taken[place].rate / taken[bouncer].rate),
+            "| {name} | {} | {} | {} | {} |",
+            show(2, &rounds.of(name, |taken| taken.us)),
+            show(2, &rounds.ratio(name, "pgbouncer", |taken| taken.us)),
+            show(0, &rounds.of(name, |taken| taken.rate)),
+            show(2, &rounds.ratio(name, "pgbouncer", |taken| taken.rate)),
         );
     }
-    println!("tokio against the own loop: {}", show(3, &|taken| taken[1].us / taken[0].us));
+    println!("tokio against the own loop: {}", show(3, &rounds.ratio("tokio", "mio", |taken| taken.us)));
     Ok(())
 }
