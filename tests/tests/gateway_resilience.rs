@@ -16,6 +16,9 @@ use guardian_tests::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+/// What a client is told whose server goes.
+const LOST: [&str; 4] = ["08006", "57P01", "57P02", "57P03"];
+
 fn with_a_row(gateway: &Gateway, slug: &str, tier: &str) -> Tenant {
     let tenant = gateway.tenant(slug, tier);
     let inserted = gateway.connect(&tenant).query(&format!("INSERT INTO tag (name) VALUES ('of {slug}')"));
@@ -25,6 +28,55 @@ fn with_a_row(gateway: &Gateway, slug: &str, tier: &str) -> Tenant {
 
 fn reads_its_own(wire: &mut Wire, tenant: &Tenant) {
     assert_eq!(wire.scalar("SELECT string_agg(name, ',') FROM tag"), format!("of {}", tenant.slug));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_ends_is_told_and_its_return_is_noticed() {
+    let server = Server::own();
+    let gateway = Gateway::start(&server, "server_connections = 4\nworkers = 2").await;
+    let tenants = [("acme", "free"), ("bravo", "business"), ("coyote", "enterprise"), ("delta", "free")]
+        .map(|(slug, tier)| with_a_row(&gateway, slug, tier));
+    let (is_over, lost, good) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for tenant in tenants.iter().cycle().take(8) {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    let Ok(mut wire) = gateway.try_connect(&tenant.slug, &tenant.password) else {
+                        std::thread::sleep(Duration::from_millis(20));
+                        continue;
+                    };
+                    while !is_over.load(Ordering::Relaxed) {
+                        let answer = wire.query("SELECT name FROM tag");
+                        if answer.failures.is_empty() && answer.status.is_some() {
+                            assert_eq!(answer.first(), Some(format!("of {}", tenant.slug).as_str()));
+                            good.fetch_add(1, Ordering::Relaxed);
+                        } else {
+                            assert!(LOST.contains(&answer.code()), "{answer:?}");
+                            lost.fetch_add(1, Ordering::Relaxed);
+                            break;
+                        }
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            });
+        }
+        let more_than = |count: &AtomicUsize, least: usize| {
+            patiently(|| if count.load(Ordering::Relaxed) > least { Ok(()) } else { Err(()) }).expect("statements");
+        };
+        more_than(&good, 50);
+        // Nothing here is about what a power cut takes of a server without fsync.
+        let mut superuser = tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(gateway.direct()));
+        let checkpoint = sqlx::Executor::execute(&mut superuser, "CHECKPOINT");
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(checkpoint)).expect("a checkpoint");
+        server.kill();
+        more_than(&lost, 0);
+        server.restart();
+        more_than(&good, good.load(Ordering::Relaxed) + 100);
+        is_over.store(true, Ordering::Relaxed);
+    });
+    for tenant in &tenants {
+        reads_its_own(&mut gateway.connect(tenant), tenant);
+    }
 }
 
 fn limited(gateway: &Gateway, slug: &str, limits: &Value) -> Tenant {

@@ -35,6 +35,8 @@ pub(crate) enum Got {
 pub(crate) struct Socket {
     stream: Stream,
     tls: Option<Box<Tls>>,
+    /// The other side's end was announced, once. It may lie behind the last bytes, so a short read is not the last one.
+    ends: bool,
 }
 
 struct Tls {
@@ -110,7 +112,7 @@ impl Socket {
             // Small answers must not wait for the acknowledgement of the ones before.
             let _ = stream.set_nodelay(true);
         }
-        Self { stream, tls: None }
+        Self { stream, tls: None, ends: false }
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
@@ -175,6 +177,11 @@ impl Socket {
         self.tls.as_ref().map(|tls| &tls.connection)
     }
 
+    /// An event said that the other side is done: from here on reads go on to the end.
+    pub(crate) fn announce_end(&mut self) {
+        self.ends = true;
+    }
+
     /// The name that a client asked for by SNI.
     pub(crate) fn server_name(&self) -> Option<&str> {
         match self.tls()? {
@@ -214,7 +221,7 @@ impl Socket {
                 None => Got::Nothing,
                 Some(0) => Got::End,
                 // A short read has emptied the socket; whatever comes later makes an event of its own.
-                Some(len) => Got::Bytes { len, drained: len < buffer.len() },
+                Some(len) => Got::Bytes { len, drained: len < buffer.len() && !self.ends },
             });
         };
         loop {
@@ -225,7 +232,7 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Got::End),
                 Err(error) => return Err(error),
             }
-            if tls.drained {
+            if tls.drained && !self.ends {
                 tls.drained = false;
                 return Ok(Got::Nothing);
             }

@@ -97,9 +97,9 @@ impl Worker {
         self.pump_client(at);
     }
 
-    pub(super) fn client_readable(&mut self, at: usize) {
+    pub(super) fn client_readable(&mut self, at: usize, ends: bool) {
         if let Some(client) = self.clients.get_mut(at) {
-            client.line.readable = true;
+            client.line.has_more(ends);
             self.pump_client(at);
         }
     }

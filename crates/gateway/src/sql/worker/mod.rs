@@ -206,16 +206,16 @@ impl Worker {
                         if event.is_writable() {
                             self.client_writable(at);
                         }
-                        if event.is_readable() {
-                            self.client_readable(at);
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            self.client_readable(at, event.is_read_closed() || event.is_error());
                         }
                     }
                     Subject::Server(at) => {
                         if event.is_writable() {
                             self.server_writable(at);
                         }
-                        if event.is_readable() {
-                            self.server_readable(at);
+                        if event.is_readable() || event.is_read_closed() || event.is_error() {
+                            self.server_readable(at, event.is_read_closed() || event.is_error());
                         }
                     }
                     Subject::Canceller(at) => self.canceller_ready(at),

@@ -14,9 +14,9 @@ use crate::sql::{
 };
 
 impl Worker {
-    pub(super) fn server_readable(&mut self, at: usize) {
+    pub(super) fn server_readable(&mut self, at: usize, ends: bool) {
         if let Some(server) = self.servers.get_mut(at) {
-            server.line.readable = true;
+            server.line.has_more(ends);
             self.pump_server(at);
         }
     }

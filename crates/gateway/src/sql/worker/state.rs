@@ -72,6 +72,14 @@ impl Line {
         Self { socket, readable: true, inbox: Vec::new(), outbox: Outbox::default(), unflushed: false }
     }
 
+    /// Something can be read; with `ends`, the end of it as well.
+    pub(super) fn has_more(&mut self, ends: bool) {
+        self.readable = true;
+        if ends {
+            self.socket.announce_end();
+        }
+    }
+
     /// Sends, or keeps what does not fit.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
