@@ -226,20 +226,19 @@ public final class Drive {
         pool.shutdown();
     }
 
+    private static void thereAndBack(String own) throws SQLException {
+        execute("INSERT INTO tag (name) VALUES ('of-the-first')");
+        execute("SET guardian.tenant = '" + TENANT + "'");
+        same(one("SELECT count(*) FROM tag WHERE name = 'of-the-first'"), "0");
+        execute("SET guardian.tenant = '" + own + "'");
+        same(execute("DELETE FROM tag WHERE name = 'of-the-first'"), 1);
+    }
+
+    // One group of Parse, Bind, Describe, Execute and Sync, as always without a prepared statement.
     private static void switchTenant() throws Exception {
         String own = one("SHOW guardian.tenant");
-        execute("INSERT INTO tag (name) VALUES ('of-the-first')");
-        String seen = "SELECT count(*) FROM tag WHERE name = 'of-the-first'";
-        // By the tenth time pgjdbc has given the statements names.
-        try (PreparedStatement there = connection.prepareStatement("SET guardian.tenant = '" + TENANT + "'");
-                PreparedStatement back = connection.prepareStatement("SET guardian.tenant = '" + own + "'")) {
-            for (int time = 0; time < 10; time++) {
-                there.execute();
-                same(one("SHOW guardian.tenant"), TENANT);
-                same(one(seen), "0");
-                back.execute();
-                same(one(seen), "1");
-            }
+        for (int time = 0; time < 10; time++) {
+            thereAndBack(own);
         }
         connection.setAutoCommit(false);
         execute("SELECT 1");
@@ -247,7 +246,20 @@ public final class Drive {
         connection.rollback();
         connection.setAutoCommit(true);
         same(one("SHOW guardian.tenant"), own);
-        same(execute("DELETE FROM tag WHERE name = 'of-the-first'"), 1);
+    }
+
+    // A prepared statement gets a name the fifth time, and from then on its text is not sent.
+    private static void switchPrepared() throws Exception {
+        String own = one("SHOW guardian.tenant");
+        try (PreparedStatement there = connection.prepareStatement("SET guardian.tenant = '" + TENANT + "'");
+                PreparedStatement back = connection.prepareStatement("SET guardian.tenant = '" + own + "'")) {
+            for (int time = 0; time < 10; time++) {
+                there.execute();
+                same(one("SHOW guardian.tenant"), TENANT);
+                back.execute();
+                same(one("SHOW guardian.tenant"), own);
+            }
+        }
     }
 
     private static void switchSimply() throws Exception {
@@ -271,13 +283,14 @@ public final class Drive {
         step("batch", true, Drive::batch);
         step("transactions", true, Drive::transactions);
         step("cursor", true, Drive::cursor);
-        step("copy-out", true, Drive::copyOut);
+        step("copy_out", true, Drive::copyOut);
         step("cancel", true, Drive::cancel);
-        step("listen-and-notify", SESSION, Drive::listenAndNotify);
-        step("many-at-once", true, Drive::manyAtOnce);
-        step("wrong-password", true, () -> refused("28P01", () -> connect("password", "wrong")));
+        step("listen_and_notify", SESSION, Drive::listenAndNotify);
+        step("many_at_once", true, Drive::manyAtOnce);
+        step("wrong_password", true, () -> refused("28P01", () -> connect("password", "wrong")));
         step("switch", TENANT != null, Drive::switchTenant);
-        step("switch-simply", TENANT != null, Drive::switchSimply);
+        step("switch_prepared", TENANT != null, Drive::switchPrepared);
+        step("switch_simply", TENANT != null, Drive::switchSimply);
         System.out.println("pgjdbc: " + passed + " steps passed, " + failed + " failed");
         System.exit(failed > 0 ? 1 : 0);
     }

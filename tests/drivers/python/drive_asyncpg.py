@@ -1,6 +1,7 @@
 """asyncpg through the gateway. Takes the usual PG* variables; see README.md for the others."""
 
 import asyncio
+import os
 
 import asyncpg
 
@@ -118,25 +119,34 @@ async def a_wrong_password_is_refused():
         pass
 
 
+async def there_and_back(send):
+    own = os.environ["PGUSER"].split(".")[1]
+    await connection.execute("INSERT INTO tag (name) VALUES ('of-the-first')")
+    await send(f"SET guardian.tenant = '{OTHER_TENANT}'")
+    assert await connection.fetchval("SELECT count(*) FROM tag WHERE name = 'of-the-first'") == 0
+    await send(f"SET guardian.tenant = '{own}'")
+    assert await connection.execute("DELETE FROM tag WHERE name = 'of-the-first'") == "DELETE 1"
+
+
 @step(when=OTHER_TENANT)
 async def switch():
-    own = await connection.fetchval("SHOW guardian.tenant")
-    await connection.execute("INSERT INTO tag (name) VALUES ('of-the-first')")
-    # `execute` without arguments is a simple query, `fetch` is not.
-    for send in (connection.execute, connection.fetch):
-        await send(f"SET guardian.tenant = '{OTHER_TENANT}'")
-        assert await connection.fetchval("SHOW guardian.tenant") == OTHER_TENANT
-        assert await connection.fetchval("SELECT count(*) FROM tag WHERE name = 'of-the-first'") == 0
-        await send(f"SET guardian.tenant = '{own}'")
-        assert await connection.fetchval("SELECT count(*) FROM tag WHERE name = 'of-the-first'") == 1
+    # Without arguments `execute` sends a simple query.
+    await there_and_back(connection.execute)
     try:
         async with connection.transaction():
             await connection.execute(f"SET guardian.tenant = '{OTHER_TENANT}'")
         raise AssertionError("it switched in a transaction")
     except asyncpg.PostgresError:
         pass
-    assert await connection.fetchval("SHOW guardian.tenant") == own
-    assert await connection.execute("DELETE FROM tag WHERE name = 'of-the-first'") == "DELETE 1"
+    await there_and_back(connection.execute)
 
 
-run("asyncpg", lambda step: loop.run_until_complete(step()))
+@step(when=OTHER_TENANT)
+async def switch_prepared():
+    # `fetch` sends Parse, Describe and Flush, and when these are answered Bind, Execute and Sync.
+    for _ in range(3):
+        await there_and_back(lambda sql: connection.fetch(sql, timeout=10))
+    assert await connection.fetchval("SHOW guardian.tenant", timeout=10) != OTHER_TENANT
+
+
+run("asyncpg", lambda step: loop.run_until_complete(asyncio.wait_for(step(), 60)))
