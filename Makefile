@@ -15,7 +15,7 @@ CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
 HAS_NEXTEST := $(shell cargo nextest --version 2>/dev/null)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint generate matrix bench-postgres bench-control tools
+.PHONY: help demo test lint generate matrix bench-postgres bench-control bench-sql-gateway tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ bench-control: tools ## Measure the control plane
 	@scripts/install-postgres.sh
 	$(CARGO) build --release --package guardian --package guardian-bench
 	$(TARGET)/release/control
+
+bench-sql-gateway: tools ## Measure the SQL gateway beside PgBouncer, a bare relay and direct connections
+	@scripts/install-postgres.sh
+	@scripts/install-pgbouncer.sh
+	$(CARGO) build --release --package guardian --package guardian-bench
+	$(TARGET)/release/sql_gateway
 
 tools:
 	@command -v cargo > /dev/null || { echo "There is no Rust toolchain; get one from https://rustup.rs" >&2; exit 1; }
