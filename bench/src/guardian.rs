@@ -98,6 +98,7 @@ impl House {
         let row = sqlx::query("SELECT rolpassword, pg_backend_pid() FROM pg_authid WHERE rolname = $1").bind(PEER);
         let row = row.fetch_one(&mut admin).await?;
         let (peer_verifier, backend): (String, i32) = (row.get(0), row.get(1));
+        let postmaster = cpu::parent(backend)?;
         admin.close().await?;
 
         let (address, token) = installation.access();
@@ -112,7 +113,7 @@ impl House {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
         let mut house = Self {
             tenants: Vec::new(),
-            postmaster: cpu::parent(backend)?,
+            postmaster,
             _up: up,
             database: login.database,
             password: login.password.context("a login has a password")?,
