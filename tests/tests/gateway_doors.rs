@@ -276,3 +276,13 @@ async fn a_role_that_a_session_altered_is_put_right() {
     });
     assert_eq!(usual.expect("it serves again"), "4MBon");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_an_application_stays_with_its_client() {
+    let gateway = Gateway::start(&Server::shared(), "server_connections = 2").await;
+    let (alpha, bravo) = (gateway.tenant("alpha", "pro"), gateway.tenant("bravo", "pro"));
+    let named = [("user", "alpha"), ("application_name", "a word of alpha's")];
+    let first = patiently(|| Wire::login(&gateway.address, &named, &alpha.password));
+    assert_eq!(first.expect("alpha gets in").scalar("SHOW application_name"), "a word of alpha's");
+    assert_eq!(gateway.connect(&bravo).scalar("SHOW application_name"), "");
+}
