@@ -41,12 +41,7 @@ pub(crate) struct Socket {
 
 struct Tls {
     connection: rustls::Connection,
-    /// The last read of the stream took everything there was.
-    drained: bool,
 }
-
-/// rustls asks for this much at a time.
-const TLS_READ_LEN: usize = 4096;
 
 fn unless_blocked<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
@@ -162,14 +157,14 @@ impl Socket {
     /// Turns to TLS as the server.
     pub(crate) fn accept_tls(&mut self, config: Arc<ServerConfig>) -> io::Result<()> {
         let connection = ServerConnection::new(config).map_err(io::Error::other)?;
-        self.tls = Some(Box::new(Tls { connection: connection.into(), drained: false }));
+        self.tls = Some(Box::new(Tls { connection: connection.into() }));
         Ok(())
     }
 
     /// Turns to TLS as the client.
     pub(crate) fn begin_tls(&mut self, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<()> {
         let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        self.tls = Some(Box::new(Tls { connection: connection.into(), drained: false }));
+        self.tls = Some(Box::new(Tls { connection: connection.into() }));
         Ok(())
     }
 
@@ -205,7 +200,8 @@ impl Socket {
             match unless_blocked(tls.connection.read_tls(&mut self.stream))? {
                 None => return Ok(false),
                 Some(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Some(len) => tls.drained = len < TLS_READ_LEN,
+                // A short one may only mean that rustls had little room.
+                Some(_) => {}
             }
             if let Err(error) = tls.connection.process_new_packets() {
                 // Says why to the other side, at best.
@@ -232,14 +228,11 @@ impl Socket {
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Got::End),
                 Err(error) => return Err(error),
             }
-            if tls.drained && !self.ends {
-                tls.drained = false;
-                return Ok(Got::Nothing);
-            }
             match unless_blocked(tls.connection.read_tls(&mut self.stream))? {
                 None => return Ok(Got::Nothing),
                 Some(0) => return Ok(Got::End),
-                Some(len) => tls.drained = len < TLS_READ_LEN,
+                // A short one may only mean that rustls had little room.
+                Some(_) => {}
             }
             tls.connection.process_new_packets().map_err(io::Error::other)?;
         }
