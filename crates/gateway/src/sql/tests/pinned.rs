@@ -330,3 +330,25 @@ fn a_client_without_a_connection_may_say_what_means_nothing() {
     assert!(matches!(down.open(&message(b'p', b""), &mut out), Err(Refusal::Protocol(_))));
     assert!(out.is_empty());
 }
+
+#[test]
+fn an_answer_to_something_else_is_a_violation() {
+    let questions: [fn() -> Asked; 7] = [
+        || Asked::Query(None),
+        || Asked::Function,
+        || Asked::Parse(ParseOf::Unnamed),
+        || Asked::Bind,
+        || Asked::Describe,
+        || Asked::Close(CloseOf::Untracked),
+        || Asked::Execute,
+    ];
+    // For each of them, what may come first.
+    let answers: [&[u8]; 7] = [b"CIGHTDdcZ", b"VZ", b"1", b"2", b"tTn", b"3", b"CIGsHDdc"];
+    for (question, answers) in questions.iter().zip(answers) {
+        for tag in *b"123CDHIGTVZcdnst" {
+            let body: &[u8] = if tag == b'Z' { b"I" } else { b"" };
+            let answered = answer(&mut upstream(vec![question()]), &message(tag, body));
+            assert_eq!(answered.is_ok(), answers.contains(&tag), "{:?} for {:?}", char::from(tag), question());
+        }
+    }
+}
