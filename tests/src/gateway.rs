@@ -58,10 +58,14 @@ pub struct Gateway {
 impl Gateway {
     /// Starts one with more in its section `[gateway]`, such as `server_connections = 2`.
     pub async fn start(server: &Server, settings: &str) -> Self {
+        Self::configured(server, |text| text.replacen("[gateway]\n", &format!("[gateway]\n{settings}\n"), 1) + TIERS).await
+    }
+
+    /// Starts one whose `guardian.toml` is what `configure` makes of the usual one.
+    pub async fn configured(server: &Server, configure: impl FnOnce(String) -> String) -> Self {
         let installation = Installation::helpdesk(server).await;
         let text = fs::read_to_string(installation.config()).expect("read the configuration");
-        let text = text.replacen("[gateway]\n", &format!("[gateway]\n{settings}\n"), 1);
-        fs::write(installation.config(), text + TIERS).expect("write the configuration");
+        fs::write(installation.config(), configure(text)).expect("write the configuration");
         let up = installation.up_and_hardened();
         let address = fs::read_to_string(installation.path(".guardian").join("sql.addr")).expect("the gateway's address");
         Self { installation, address: address.trim().to_owned(), up: Mutex::new(Some(up)) }

@@ -1,7 +1,7 @@
 //! A PostgreSQL client that sends whatever bytes a test wants, and keeps whatever comes back.
 
 use std::{
-    io::{ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Read, Write},
     net::TcpStream,
     time::Duration,
 };
@@ -13,6 +13,7 @@ use guardian_pgwire::{
     startup,
 };
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
+use rustls::{ClientConnection, StreamOwned};
 
 /// How long an answer may take before the test gives up; says nothing about how long it should take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -20,12 +21,53 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A connection.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
+    stream: Line,
     inbox: Vec<u8>,
     /// Every byte received so far.
     pub seen: Vec<u8>,
     /// The number and the secret that a cancel request names.
     pub key: (u32, Vec<u8>),
+}
+
+/// What the bytes go over.
+#[derive(Debug)]
+enum Line {
+    Clear(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Line {
+    const fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Clear(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Line {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(socket) => socket.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Clear(socket) => socket.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Clear(socket) => socket.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// A message from the other side.
@@ -90,7 +132,13 @@ impl Wire {
 
     fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("set an option");
-        Self { stream, inbox: Vec::new(), seen: Vec::new(), key: (0, Vec::new()) }
+        Self { stream: Line::Clear(stream), inbox: Vec::new(), seen: Vec::new(), key: (0, Vec::new()) }
+    }
+
+    /// A connection under TLS on which nothing has been said yet.
+    pub fn under_tls(stream: StreamOwned<ClientConnection, TcpStream>) -> Self {
+        stream.sock.set_nodelay(true).expect("set an option");
+        Self { stream: Line::Tls(Box::new(stream)), inbox: Vec::new(), seen: Vec::new(), key: (0, Vec::new()) }
     }
 
     /// A client that is in, or the error that it met.
@@ -147,7 +195,7 @@ impl Wire {
 
     /// Sends bytes as they are. That the other side has closed is found out by reading.
     pub fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes);
+        let _ = self.stream.write_all(bytes).and_then(|()| self.stream.flush());
     }
 
     /// Sends bytes one by one, each in a packet of its own.
@@ -161,7 +209,7 @@ impl Wire {
     /// The next message.
     pub fn receive(&mut self, patience: Duration) -> Result<Message, Silence> {
         let mut buffer = [0; 16 * 1024];
-        self.stream.set_read_timeout(Some(patience)).expect("set an option");
+        self.stream.socket().set_read_timeout(Some(patience)).expect("set an option");
         loop {
             if let Some(header) = frame::header(&self.inbox).expect("a frame").filter(|h| h.total() <= self.inbox.len()) {
                 let body = self.inbox[frame::HEADER_LEN..header.total()].to_vec();
@@ -182,17 +230,17 @@ impl Wire {
         }
     }
 
-    /// Another end of the same connection, to send from another thread.
+    /// Another end of the same connection in clear, to send from another thread.
     #[must_use]
     pub fn sender(&self) -> Self {
-        let stream = self.stream.try_clone().expect("another end");
-        Self { stream, inbox: Vec::new(), seen: Vec::new(), key: (0, Vec::new()) }
+        let stream = self.stream.socket().try_clone().expect("another end");
+        Self { stream: Line::Clear(stream), inbox: Vec::new(), seen: Vec::new(), key: (0, Vec::new()) }
     }
 
     /// Everything that comes, whatever it is, until the line is quiet or closed; whether it was closed.
     pub fn drain_raw(&mut self, quiet: Duration) -> bool {
         let mut buffer = [0; 4096];
-        self.stream.set_read_timeout(Some(quiet)).expect("set an option");
+        self.stream.socket().set_read_timeout(Some(quiet)).expect("set an option");
         loop {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return true,
@@ -205,7 +253,7 @@ impl Wire {
     /// One raw byte, as a request for TLS is answered by.
     pub fn byte(&mut self) -> Option<u8> {
         let mut byte = [0];
-        self.stream.set_read_timeout(Some(PATIENCE)).expect("set an option");
+        self.stream.socket().set_read_timeout(Some(PATIENCE)).expect("set an option");
         self.stream.read_exact(&mut byte).ok().map(|()| byte[0])
     }
 
@@ -276,7 +324,7 @@ impl Wire {
 
     /// Closes without a goodbye.
     pub fn vanish(self) {
-        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.socket().shutdown(std::net::Shutdown::Both);
     }
 }
 

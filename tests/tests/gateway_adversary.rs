@@ -375,6 +375,8 @@ fn bytes(sides: &Sides) -> Vec<(&'static str, Then, Vec<u8>)> {
             GoOn,
             [parse("", "SELECT $1::text"), message(b'B', b"\0\0\0\0\0\x01\xff\xff\xff\x00\0\0"), sync()].concat(),
         ),
+        ("a Parse without an end", GoOn, [message(b'P', b"SELECT 1"), sync()].concat()),
+        ("a Bind without an end", GoOn, [message(b'B', b"x"), sync()].concat()),
         ("an empty Describe", GoOn, [message(b'D', b""), sync()].concat()),
         ("a Describe of nothing known", GoOn, [message(b'D', b"Xx\0"), sync()].concat()),
         ("a portal of another", GoOn, [execute("p1"), sync()].concat()),
