@@ -46,10 +46,23 @@ pub fn own(text: &[u8]) -> Option<Own<'_>> {
             }
         }
     };
+    rest.end().then_some(own)
+}
+
+/// The name that the whole of `text` gives up: `DEALLOCATE [PREPARE] name`, quoted or not. `DEALLOCATE ALL` is none, nor is a name with
+/// a quote in it.
+pub fn deallocated(text: &[u8]) -> Option<Cow<'_, str>> {
+    let mut rest = Rest(str::from_utf8(text).ok()?);
+    if !rest.word()?.eq_ignore_ascii_case("deallocate") {
+        return None;
+    }
+    let behind = Rest(rest.0).word().is_some_and(|word| word.eq_ignore_ascii_case("prepare"));
+    if behind {
+        rest.word();
+    }
     rest.blank();
-    rest.symbol(';');
-    rest.blank();
-    rest.0.is_empty().then_some(own)
+    let name = rest.quoted().or_else(|| rest.name().filter(|name| name != "all"))?;
+    rest.end().then_some(name)
 }
 
 /// Whether `text` could be meant as a statement of ours: it begins, behind white space and comments, with `SET`, `SHOW` or `RESET` of
@@ -159,6 +172,20 @@ impl<'a> Rest<'a> {
         }
         self.0 = rest;
         Some(if escaped { value.replace("''", "'").into() } else { value.into() })
+    }
+
+    fn quoted(&mut self) -> Option<Cow<'a, str>> {
+        let (name, rest) = self.0.strip_prefix('"')?.split_once('"')?;
+        self.0 = rest;
+        Some(name.into())
+    }
+
+    /// Nothing is left but white space and one `;`.
+    fn end(&mut self) -> bool {
+        self.blank();
+        self.symbol(';');
+        self.blank();
+        self.0.is_empty()
     }
 
     fn name(&mut self) -> Option<Cow<'a, str>> {

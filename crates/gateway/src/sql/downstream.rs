@@ -8,10 +8,9 @@ use std::{
 };
 
 use guardian_pgwire::{
-    backend,
     frame::{self, HEADER_LEN, Header},
     frontend::{self, TargetKind},
-    switch::{self, Own},
+    switch,
 };
 
 use super::{
@@ -20,6 +19,10 @@ use super::{
     refusal::Refusal,
     upstream::{Asked, CloseOf, ParseOf, Upstream},
 };
+
+mod opening;
+
+pub(crate) use opening::Opening;
 
 /// The longest message that has to be read as a whole: a named Parse, a switch.
 const WHOLE_LEN_MAX: usize = 1024 * 1024;
@@ -44,8 +47,12 @@ pub(crate) struct Downstream {
     /// A group of the extended protocol that was refused: everything up to its Sync is discarded.
     skipping: bool,
     /// A group that is the gateway's own to answer.
-    group: Option<Box<Group>>,
+    group: Option<Box<opening::Group>>,
+    /// What the client calls its statements. They are its own: they outlast a change of its tenant. The unnamed one is among
+    /// them only when it is one of the gateway's own.
     statements: HashMap<Box<[u8]>, Arc<Statement>>,
+    /// Some of these were prepared for servers.
+    has_translated: bool,
     /// What the server has not answered yet, in order.
     unconfirmed: VecDeque<Change>,
     /// How many of these are of named statements.
@@ -67,15 +74,6 @@ enum Change {
     Unnamed,
     /// The end of a group.
     Sync,
-}
-
-/// Parse, Bind, Describe, Execute and Sync of a statement that is the gateway's own.
-#[derive(Debug)]
-struct Group {
-    text: Vec<u8>,
-    /// What the answer has so far.
-    answer: Vec<u8>,
-    executed: bool,
 }
 
 /// What the walk over a client's bytes came to.
@@ -157,6 +155,7 @@ impl Downstream {
     }
 
     fn drop_unnamed(&mut self) {
+        self.statements.remove(&b""[..]);
         self.unnamed = None;
         self.unnamed_version += 1;
     }
@@ -175,7 +174,10 @@ impl Downstream {
     /// Gives a name to a statement, or takes it away, until the server says otherwise.
     fn rename(&mut self, name: &[u8], statement: Option<Arc<Statement>>) {
         let before = match statement {
-            Some(statement) => self.statements.insert(name.into(), statement),
+            Some(statement) => {
+                self.has_translated |= !statement.is_own();
+                self.statements.insert(name.into(), statement)
+            }
             None => self.statements.remove(name),
         };
         self.unconfirmed.push_back(Change::Named(name.into(), before));
@@ -199,9 +201,24 @@ impl Downstream {
         passed(up, Asked::Sync)
     }
 
-    /// All statements are gone: `DISCARD ALL`, `DEALLOCATE ALL`, another tenant.
+    /// The statement of the gateway's own that the client calls so.
+    fn own(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.statements.get(name).filter(|statement| statement.is_own())
+    }
+
+    /// What the client prepares in a session of its own is not kept account of: a name may come to stand for something else
+    /// there, and must not be taken for what it once was.
+    fn forget_translated(&mut self) {
+        if std::mem::take(&mut self.has_translated) {
+            self.statements.retain(|_, statement| statement.is_own());
+            self.drop_unnamed();
+        }
+    }
+
+    /// All statements are gone: `DISCARD ALL`, `DEALLOCATE ALL`.
     pub(crate) fn forget_statements(&mut self) {
         self.statements.clear();
+        self.has_translated = false;
         self.unconfirmed.clear();
         (self.names_unconfirmed, self.are_names_behind) = (0, false);
         self.drop_unnamed();
@@ -223,6 +240,9 @@ impl Downstream {
         names: Names,
         out: &'a mut Vec<u8>,
     ) -> Forwarding<'a> {
+        if names == Names::Own {
+            self.forget_translated();
+        }
         let mut edit = Edit::new(input, out);
         let mut at = 0;
         let mut step = Step::Done;
@@ -328,9 +348,16 @@ impl Downstream {
             }
         }
         if names == Names::Own {
+            if prefix.name.is_empty() {
+                self.drop_unnamed();
+            } else if self.own(prefix.name).is_some() {
+                let taken = Refusal::NameTaken(name_text(prefix.name));
+                return message.refused(taken, "a statement under a name that is taken", WHOLE_LEN_MAX);
+            }
             return Ok(passed(up, Asked::Parse(ParseOf::Untracked)));
         }
         if prefix.name.is_empty() {
+            self.statements.remove(&b""[..]);
             let fits = message.is_whole() && prefix.rest.len() <= UNNAMED_LEN_MAX;
             if fits {
                 let unnamed = self.unnamed.get_or_insert_default();
@@ -356,6 +383,9 @@ impl Downstream {
             return Err(Refusal::TooLarge { what: "the list of prepared statements", bytes_max: STATEMENTS_MAX });
         }
         let range = message.range();
+        if self.own(parsed.name).is_some() {
+            return Ok(Walk::Refused(Refusal::NameTaken(name_text(parsed.name))));
+        }
         if let Some(taken) = self.statements.get(parsed.name).cloned() {
             // The server refuses a name that is taken; so that it does, it has to be taken there.
             provide(&taken, up, edit.replace(range.start..range.start));
@@ -398,7 +428,7 @@ impl Downstream {
     }
 
     fn bind(&mut self, message: Message<'_>, up: &mut Upstream, names: Names, edit: &mut Edit<'_>) -> Result<Walk, Refusal> {
-        if names == Names::Own {
+        if names == Names::Own && self.statements.is_empty() {
             return Ok(passed(up, Asked::Bind));
         }
         let Some(prefix) = frontend::bind_prefix(message.body_so_far()).map_err(malformed)? else {
@@ -407,7 +437,10 @@ impl Downstream {
         if self.is_name_unsure(prefix.statement, up) {
             return Ok(Walk::Waits);
         }
-        if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark()) {
+        if self.own(prefix.statement).is_some() {
+            return message.refused(Refusal::SwitchMisplaced, "a Bind of a change of the tenant", OWN_LEN_MAX);
+        }
+        if names == Names::Own || prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark()) {
             return Ok(passed(up, Asked::Bind));
         }
         let start = message.at;
@@ -430,11 +463,16 @@ impl Downstream {
         }
         let is_close = message.header.tag == b'C';
         let target = frontend::target(message.body_so_far()).map_err(malformed)?;
-        if names == Names::Own || target.kind == TargetKind::Portal {
-            return Ok(passed(up, if is_close { Asked::Close(CloseOf::Untracked) } else { Asked::Describe }));
-        }
-        if self.is_name_unsure(target.name, up) {
+        let is_portal = target.kind == TargetKind::Portal;
+        if !is_portal && self.is_name_unsure(target.name, up) {
             return Ok(Walk::Waits);
+        }
+        let is_own = !is_portal && self.own(target.name).is_some();
+        if is_own && !is_close {
+            return Ok(Walk::Refused(Refusal::SwitchMisplaced));
+        }
+        if is_portal || names == Names::Own && !is_own {
+            return Ok(passed(up, if is_close { Asked::Close(CloseOf::Untracked) } else { Asked::Describe }));
         }
         let range = message.range();
         if is_close {
@@ -486,6 +524,11 @@ impl Message<'_> {
         self.at + self.header.total() <= self.input.len()
     }
 
+    /// Refuses the message once it is whole, which it has to be within bounds.
+    fn refused(&self, refusal: Refusal, what: &'static str, bytes_max: usize) -> Result<Walk, Refusal> {
+        if self.is_whole() { Ok(Walk::Refused(refusal)) } else { self.incomplete(what, bytes_max) }
+    }
+
     fn range(&self) -> std::ops::Range<usize> {
         self.at..self.at + self.header.total()
     }
@@ -507,6 +550,11 @@ impl Message<'_> {
     }
 }
 
+/// A name in an error.
+fn name_text(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).chars().take(80).collect()
+}
+
 /// Notes what a message asks, and passes it on.
 fn passed(up: &mut Upstream, asked: Asked) -> Walk {
     up.ask(asked);
@@ -518,160 +566,5 @@ fn provide(statement: &Statement, up: &mut Upstream, out: &mut Vec<u8>) {
     if !up.prepared.has(statement.number) {
         frontend::write_parse(out, name_of(statement.number).as_bytes(), &statement.rest);
         up.ask(Asked::Parse(ParseOf::Gateway(Some(statement.number))));
-    }
-}
-
-/// What a client without a server connection says next.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Opening {
-    /// Nothing whole yet.
-    Incomplete,
-    /// Something for a server.
-    Server,
-    /// Consumed: discarded, or answered by what was written.
-    Consumed(usize),
-    /// Refused; the connection stays usable.
-    Refused {
-        /// Bytes of the input it took.
-        consumed: usize,
-        /// Why.
-        refusal: Refusal,
-        /// Whether the group is over.
-        ready: bool,
-    },
-    /// A statement of the gateway's own, to be answered now.
-    Own {
-        /// Bytes of the input it took.
-        consumed: usize,
-        /// Its text.
-        text: Vec<u8>,
-        /// The answers to the group before the result; `None` for a simple query.
-        group: Option<Vec<u8>>,
-    },
-    /// The client says goodbye.
-    Terminate,
-}
-
-impl Downstream {
-    /// Looks at the next message of a client that has no server connection and is owed nothing.
-    pub(crate) fn open(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Opening, Refusal> {
-        let Some(header) = frame::header(input).map_err(malformed)? else { return Ok(Opening::Incomplete) };
-        if self.skipping {
-            return Ok(self.skip(header, input, out));
-        }
-        if self.group.is_some() {
-            return self.group(header, input);
-        }
-        let message = Message { input, at: 0, header };
-        match header.tag {
-            // What only begins to be here may turn out to be a switch.
-            b'Q' | b'P' if header.body_len <= OWN_LEN_MAX && !message.is_whole() => Ok(Opening::Incomplete),
-            b'Q' if header.body_len <= OWN_LEN_MAX && switch::resembles(message.body_so_far()) => {
-                let text = frontend::query(message.body_so_far()).map_err(malformed)?.to_vec();
-                Ok(Opening::Own { consumed: header.total(), text, group: None })
-            }
-            b'P' if header.body_len <= OWN_LEN_MAX => {
-                let Some(prefix) = frontend::parse_prefix(message.body_so_far()).map_err(malformed)? else {
-                    return message.incomplete("the name of a statement", NAMES_LEN_MAX).map(|_| Opening::Incomplete);
-                };
-                if !switch::resembles(prefix.rest) {
-                    return Ok(Opening::Server);
-                }
-                let text = frontend::parse(message.body_so_far()).map_err(malformed)?.text.to_vec();
-                let mut answer = Vec::new();
-                backend::write_parse_complete(&mut answer);
-                self.group = Some(Box::new(Group { text, answer, executed: false }));
-                Ok(Opening::Consumed(header.total()))
-            }
-            b'X' => Ok(Opening::Terminate),
-            // Left over from a COPY that failed, which PostgreSQL ignores as well; or a Flush of nothing, which must not
-            // take a server connection that nothing would give back.
-            b'd' | b'c' | b'f' | b'H' => Ok(Opening::Consumed(self.discard(header, input))),
-            b'Q' | b'P' | b'B' | b'D' | b'C' | b'E' | b'S' | b'F' => Ok(Opening::Server),
-            other => Err(Refusal::Protocol(format!("unexpected message of type {:?}", char::from(other)))),
-        }
-    }
-
-    /// Refuses the next message: an error now, and for the extended protocol nothing more until its Sync.
-    pub(crate) fn refuse(&mut self, input: &[u8], refusal: &Refusal, out: &mut Vec<u8>) -> Result<usize, Refusal> {
-        let Some(header) = frame::header(input).map_err(malformed)? else { return Ok(0) };
-        refusal.write_error(out);
-        if matches!(header.tag, b'Q' | b'F') {
-            backend::write_ready(out, b'I');
-            return Ok(self.discard(header, input));
-        }
-        self.skipping = true;
-        Ok(0)
-    }
-
-    /// Discards a message of which the rest may still be to come.
-    fn discard(&mut self, header: Header, input: &[u8]) -> usize {
-        let here = header.total().min(input.len());
-        self.remaining = header.total() - here;
-        here
-    }
-
-    /// What is left of a message that is being discarded; only for a client without a server connection.
-    pub(crate) fn discard_remaining(&mut self, input: &[u8]) -> usize {
-        let here = self.remaining.min(input.len());
-        self.remaining -= here;
-        here
-    }
-
-    fn skip(&mut self, header: Header, input: &[u8], out: &mut Vec<u8>) -> Opening {
-        match header.tag {
-            b'X' => Opening::Terminate,
-            b'S' => {
-                self.skipping = false;
-                backend::write_ready(out, b'I');
-                Opening::Consumed(self.discard(header, input))
-            }
-            _ => Opening::Consumed(self.discard(header, input)),
-        }
-    }
-
-    /// Goes on with a group that is the gateway's own; whatever does not belong into one is refused.
-    fn group(&mut self, header: Header, input: &[u8]) -> Result<Opening, Refusal> {
-        if header.total() > OWN_LEN_MAX {
-            return Err(Refusal::TooLarge { what: "a message beside a change of the tenant", bytes_max: OWN_LEN_MAX });
-        }
-        if input.len() < header.total() {
-            return Ok(Opening::Incomplete);
-        }
-        let body = &input[HEADER_LEN..header.total()];
-        let Some(group) = &mut self.group else { return Ok(Opening::Server) };
-        let shows = matches!(switch::own(&group.text), Some(Own::ShowTenant));
-        match header.tag {
-            b'B' if !group.executed => backend::write_bind_complete(&mut group.answer),
-            b'D' if !group.executed => {
-                let target = frontend::target(body).map_err(malformed)?;
-                if target.kind == TargetKind::Statement {
-                    backend::write_parameter_description(&mut group.answer, &[]);
-                }
-                if shows {
-                    backend::write_row_description(&mut group.answer, &["guardian.tenant"]);
-                } else {
-                    backend::write_no_data(&mut group.answer);
-                }
-            }
-            b'E' if !group.executed => group.executed = true,
-            b'H' => {}
-            b'S' => {
-                let Some(group) = self.group.take() else { return Ok(Opening::Server) };
-                // Prepared and not executed: the statement is forgotten, and an execution later on is refused.
-                if !group.executed {
-                    let refusal = Refusal::SwitchMisplaced;
-                    return Ok(Opening::Refused { consumed: header.total(), refusal, ready: true });
-                }
-                return Ok(Opening::Own { consumed: header.total(), text: group.text, group: Some(group.answer) });
-            }
-            b'X' => return Ok(Opening::Terminate),
-            _ => {
-                self.group = None;
-                self.skipping = true;
-                return Ok(Opening::Refused { consumed: 0, refusal: Refusal::SwitchMisplaced, ready: false });
-            }
-        }
-        Ok(Opening::Consumed(header.total()))
     }
 }

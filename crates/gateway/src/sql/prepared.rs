@@ -18,6 +18,26 @@ pub(crate) struct Statement {
     pub(crate) rest: Box<[u8]>,
 }
 
+/// The number of statements that are the gateway's own to carry out: no server ever has one.
+const OWN: u64 = 0;
+
+impl Statement {
+    /// One of the gateway's own.
+    pub(crate) fn own(rest: &[u8]) -> Self {
+        Self { number: OWN, rest: rest.into() }
+    }
+
+    /// Whether it is one of the gateway's own.
+    pub(crate) fn is_own(&self) -> bool {
+        self.number == OWN
+    }
+
+    /// Its text.
+    pub(crate) fn text(&self) -> &[u8] {
+        self.rest.split(|byte| *byte == 0).next().unwrap_or_default()
+    }
+}
+
 /// The name of a statement on server connections.
 pub(crate) fn name_of(number: u64) -> String {
     let mut name = String::with_capacity(12);

@@ -28,6 +28,8 @@ pub(crate) enum Refusal {
     SwitchMisplaced,
     /// A switch that is not understood.
     SwitchMalformed,
+    /// A prepared statement under a name that another one has.
+    NameTaken(String),
     /// The identity was not believed.
     Identity(String),
     /// The identity was good until now.
@@ -113,6 +115,7 @@ impl Refusal {
                     .to_owned(),
                 None,
             ),
+            Self::NameTaken(name) => words("42P05", format!("prepared statement \"{name}\" already exists"), None),
             Self::Identity(problem) => words("28000", format!("the identity is not accepted: {problem}"), None),
             Self::IdentityExpired => words(
                 "28000",
@@ -171,7 +174,7 @@ impl Refusal {
         match self {
             Self::Authentication { .. } => "authentication",
             Self::TlsRequired => "tls_required",
-            Self::Protocol(_) | Self::TooLarge { .. } => "protocol",
+            Self::Protocol(_) | Self::TooLarge { .. } | Self::NameTaken(_) => "protocol",
             Self::Parameter(_) => "parameter",
             Self::Disagreement { .. } => "disagreement",
             Self::UnknownTenant(_) => "unknown_tenant",

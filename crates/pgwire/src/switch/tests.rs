@@ -40,6 +40,20 @@ fn the_others_are_read() {
 }
 
 #[test]
+fn a_name_is_given_up() {
+    let name = |text: &'static str| deallocated(text.as_bytes());
+    for text in ["DEALLOCATE s_1", "deallocate prepare S_1 ;", "  DEALLOCATE \"s_1\"", "DEALLOCATE PREPARE\"s_1\";"] {
+        assert_eq!(name(text).as_deref(), Some("s_1"), "{text}");
+    }
+    assert_eq!(name("DEALLOCATE \"S 1\"").as_deref(), Some("S 1"));
+    for text in
+        ["DEALLOCATE ALL", "DEALLOCATE", "DEALLOCATE a, b", "DEALLOCATE a; SELECT 1", "DEALLOCATE \"a\"\"b\"", "DROP a"]
+    {
+        assert_eq!(name(text), None, "{text}");
+    }
+}
+
+#[test]
 fn values_are_borrowed_where_they_can_be() {
     let borrowed = |text: &'static [u8]| matches!(own(text), Some(Own::SetTenant(Cow::Borrowed(_))));
     assert!(borrowed(b"SET guardian.tenant = 'acme'"));

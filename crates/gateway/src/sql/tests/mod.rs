@@ -2,5 +2,6 @@
 
 mod conversations;
 mod model;
+mod own_statements;
 mod pinned;
 mod way_in;

@@ -234,69 +234,6 @@ fn tags_that_end_the_tenant_s_context_are_noticed() {
     }
 }
 
-fn group(text: &[u8]) -> Vec<Vec<u8>> {
-    let bind = written(|out| {
-        frontend::write_bind_prefix(out, b"", b"", 6);
-        out.extend_from_slice(&[0; 6]);
-    });
-    vec![
-        written(|out| frontend::write_parse(out, b"", &[text, &[0; 3]].concat())),
-        bind,
-        message(b'D', b"P\0"),
-        message(b'E', &[0; 5]),
-        message(b'S', b""),
-    ]
-}
-
-#[test]
-fn a_group_of_the_gateway_s_own_is_answered_when_it_is_whole() {
-    let text = b"SHOW guardian.tenant";
-    let (mut down, mut out) = (Downstream::default(), Vec::new());
-    let mut messages = group(text);
-    let sync = messages.pop().unwrap();
-    for message in messages {
-        for cut in 0..message.len() {
-            assert_eq!(down.open(&message[..cut], &mut out).unwrap(), Opening::Incomplete);
-        }
-        assert_eq!(down.open(&message, &mut out).unwrap(), Opening::Consumed(message.len()));
-        assert!(down.is_apart());
-    }
-    let answers = written(|out| {
-        backend::write_parse_complete(out);
-        backend::write_bind_complete(out);
-        backend::write_row_description(out, &["guardian.tenant"]);
-    });
-    let own = Opening::Own { consumed: sync.len(), text: text.to_vec(), group: Some(answers) };
-    assert_eq!(down.open(&sync, &mut out).unwrap(), own);
-    assert!(!down.is_apart() && out.is_empty());
-}
-
-#[test]
-fn a_group_with_anything_else_in_it_is_refused_to_its_end() {
-    let own = group(b"SET guardian.tenant = 'acme'");
-    let other = group(b"SELECT 1");
-    // Where the other message stands: before, and behind the Execute.
-    for (place, stranger) in [(1, &other[0]), (3, &other[0]), (4, &other[1]), (4, &other[3]), (2, &message(b'Q', b"x\0"))] {
-        let (mut down, mut out) = (Downstream::default(), Vec::new());
-        for message in &own[..place] {
-            assert_eq!(down.open(message, &mut out).unwrap(), Opening::Consumed(message.len()));
-        }
-        let refused = Opening::Refused { consumed: 0, refusal: Refusal::SwitchMisplaced, ready: false };
-        assert_eq!(down.open(stranger, &mut out).unwrap(), refused);
-        for message in [stranger].into_iter().chain(&own[place..4]) {
-            assert_eq!(down.open(message, &mut out).unwrap(), Opening::Consumed(message.len()));
-            assert!(out.is_empty());
-        }
-        assert_eq!(down.open(&own[4], &mut out).unwrap(), Opening::Consumed(own[4].len()));
-        assert_eq!(out, ready());
-        assert!(!down.is_apart());
-    }
-    let (mut down, mut out) = (Downstream::default(), Vec::new());
-    down.open(&own[0], &mut out).unwrap();
-    let refused = Opening::Refused { consumed: own[4].len(), refusal: Refusal::SwitchMisplaced, ready: true };
-    assert_eq!(down.open(&own[4], &mut out).unwrap(), refused, "prepared only");
-}
-
 #[test]
 fn a_refused_message_is_over_at_once_and_a_refused_group_at_its_end() {
     let refusal = Refusal::NoTenant;
@@ -309,7 +246,8 @@ fn a_refused_message_is_over_at_once_and_a_refused_group_at_its_end() {
     assert_eq!(down.discard_remaining(&query[8..]), query.len() - 8);
     assert!(!down.is_within_message() && !down.is_apart());
     out.clear();
-    let messages = group(b"SELECT 1");
+    let parse = written(|out| frontend::write_parse(out, b"", b"SELECT 1\0\0\0"));
+    let messages = [parse, message(b'E', &[0; 5]), written(frontend::write_sync)];
     assert_eq!(down.refuse(&messages[0], &refusal, &mut out), Ok(0));
     assert_eq!(out, error);
     out.clear();

@@ -32,18 +32,24 @@ impl Worker {
         Ok(())
     }
 
-    /// Answers a statement of the gateway's own. `group`: the answers to the messages before, for the extended protocol.
-    pub(super) fn own_statement(&mut self, at: usize, text: &[u8], group: Option<Vec<u8>>) {
+    /// Answers a statement of the gateway's own. `group`: the answers to the messages before, for the extended protocol; `ready`:
+    /// whether its end is there as well.
+    pub(super) fn own_statement(&mut self, at: usize, text: &[u8], group: Option<Vec<u8>>, ready: bool) {
         let is_simple = group.is_none();
         let mut out = group.unwrap_or_default();
         let outcome = self.run_own(at, text, is_simple, &mut out);
+        let write_ready = |out: &mut Vec<u8>| {
+            if ready {
+                backend::write_ready(out, b'I');
+            }
+        };
         match outcome {
             Ok(Outcome::Stays) => {
-                backend::write_ready(&mut out, b'I');
+                write_ready(&mut out);
                 self.send_client(at, &out);
             }
             Ok(Outcome::Moves(entry, bound_until_s)) => {
-                backend::write_ready(&mut out, b'I');
+                write_ready(&mut out);
                 self.send_client(at, &out);
                 self.rebind(at, &entry, bound_until_s);
             }
@@ -53,7 +59,10 @@ impl Worker {
                 }
                 self.shared.refused(&refusal);
                 refusal.write_error(&mut out);
-                backend::write_ready(&mut out, b'I');
+                write_ready(&mut out);
+                if !ready && let Some(session) = self.clients.get_mut(at).and_then(Client::session) {
+                    session.down.skip_group();
+                }
                 self.send_client(at, &out);
             }
         }
@@ -117,7 +126,6 @@ impl Worker {
         self.leave_server(at);
         let Some(session) = self.clients.get_mut(at).and_then(Client::session) else { return };
         session.bound_until_s = None;
-        session.down.forget_statements();
         if let Some(tenant) = session.tenant.take() {
             self.tenants[tenant].clients -= 1;
         }

@@ -127,7 +127,8 @@ impl Worker {
                 // In session mode a client that owes and is owed nothing may change its tenant.
                 Some(server) => server.up.is_settled() && !session.down.is_within_message(),
             };
-            let step = if is_open && (server.is_none() || is_apart || matches!(bytes[used], b'Q' | b'P')) {
+            let may_be_own = matches!(bytes[used], b'Q' | b'P' | b'B' | b'D' | b'C');
+            let step = if is_open && (server.is_none() || is_apart || may_be_own) {
                 self.open_message(at, &bytes[used..])
             } else {
                 Flow::Forward
@@ -176,12 +177,12 @@ impl Worker {
                 self.send_client(at, &out);
                 if consumed == 0 { Flow::Used(self.skip_now(at, bytes)) } else { Flow::Used(consumed) }
             }
-            Ok(Opening::Own { consumed, text, group }) => {
+            Ok(Opening::Own { consumed, text, group, ready }) => {
                 // What is there already goes along, should the client move to another worker.
                 let client = &mut self.clients[at];
                 let process = client.process;
                 client.line.inbox = bytes[consumed..].to_vec();
-                self.own_statement(at, &text, group);
+                self.own_statement(at, &text, group, ready);
                 match self.clients.get_mut(at) {
                     Some(client) if client.process == process => {
                         client.line.inbox = Vec::new();
