@@ -240,6 +240,22 @@ pub fn fields(body: &[u8]) -> Fields<'_> {
     Fields { rest: body }
 }
 
+/// Whether a report is the last word on a connection.
+pub fn is_fatal(body: &[u8]) -> bool {
+    matches!(field(body, b'V').or_else(|| field(body, b'S')), Some(b"FATAL" | b"PANIC"))
+}
+
+/// Appends the `ErrorResponse` of this body as the last word on a connection.
+pub fn write_as_fatal(out: &mut Vec<u8>, body: &[u8]) {
+    write(out, b'E', |out| {
+        for (code, text) in fields(body) {
+            out.push(code);
+            put_text(out, if matches!(code, b'S' | b'V') { Severity::Fatal.text().as_bytes() } else { text });
+        }
+        out.push(0);
+    });
+}
+
 /// The text of the first field with this code.
 pub fn field(body: &[u8], code: u8) -> Option<&[u8]> {
     fields(body).find(|&(own, _)| own == code).map(|(_, text)| text)

@@ -17,6 +17,8 @@ use crate::View;
 
 /// The database name that opens the admin console.
 pub(crate) const ADMIN_DATABASE: &str = "guardian";
+/// What clients send before they close, also some that have not been let in.
+const GOODBYE: &[u8] = b"X\0\0\0\x04";
 /// The longest message of a proof.
 const PROOF_LEN_MAX: usize = 4096;
 
@@ -100,6 +102,8 @@ pub(crate) enum Progress {
     Cancel { process: u32, secret: Vec<u8> },
     /// It is in.
     Admitted(Box<Admitted>),
+    /// The client said goodbye.
+    Gone,
 }
 
 impl Login {
@@ -118,7 +122,14 @@ impl Login {
         loop {
             let stage = std::mem::replace(&mut self.stage, Stage::Startup);
             match stage {
+                Stage::Startup | Stage::SaslInitial(_) | Stage::SaslResponse(..) if *input == *GOODBYE => {
+                    return Ok(Progress::Gone);
+                }
                 Stage::Startup => {
+                    // Of a length it would be an impossible one.
+                    if !input.is_empty() && GOODBYE.starts_with(input) {
+                        return Ok(Progress::More);
+                    }
                     let parsed = startup::parse(input).map_err(|error| Refusal::Protocol(error.to_string()))?;
                     let Some((packet, len)) = parsed else { return Ok(Progress::More) };
                     match packet {

@@ -93,6 +93,8 @@ pub(crate) struct Traces {
 
 /// The longest message that is looked into as a whole; a longer one passes unread.
 const LOOK_LEN_MAX: usize = 16 * 1024;
+/// What PostgreSQL says of settings that it does not know or take: invalid values, unknown and reserved names, no permission, not now.
+const SETTING_REFUSED: [&[u8]; 6] = [b"22023", b"42704", b"42602", b"42501", b"55P02", b"0A000"];
 /// PostgreSQL's "outside a transaction".
 pub(crate) const IDLE: u8 = b'I';
 
@@ -117,6 +119,19 @@ pub(crate) struct Upstream {
     pub(crate) traces: Traces,
     /// Why the gateway cut the statement short; takes the place of the server's error.
     pub(crate) cut: Option<Refusal>,
+    /// What the server said before it ended the connection.
+    pub(crate) last_words: LastWords,
+}
+
+/// Why a server ended a connection, or why the gateway does: in the server's own words.
+#[derive(Debug, Default)]
+pub(crate) enum LastWords {
+    #[default]
+    None,
+    /// The client has them.
+    Told,
+    /// An `ErrorResponse` that nobody was told.
+    Kept(Vec<u8>),
 }
 
 /// What a stretch of a server's bytes came to.
@@ -148,6 +163,7 @@ impl Upstream {
             settings,
             traces: Traces::default(),
             cut: None,
+            last_words: LastWords::None,
         }
     }
 
@@ -211,6 +227,24 @@ impl Upstream {
             && !self.failed
             && !self.in_group
             && self.remaining == 0
+    }
+
+    /// Listens for an error while the connection is made ready for a client: the client is told if the server ends the connection,
+    /// or refuses a setting of the client's. Anything else is the gateway's own affair.
+    pub(crate) fn overhear(&mut self, bytes: &[u8]) {
+        let Ok(Some(header)) = frame::header(bytes) else { return };
+        if header.tag != b'E' || header.total() > bytes.len() {
+            return;
+        }
+        let body = &bytes[frame::HEADER_LEN..header.total()];
+        let is_of_setting = backend::field(body, b'C').is_some_and(|code| SETTING_REFUSED.contains(&code));
+        // What the register itself raises is none of the client's business.
+        let is_raised = backend::field(body, b'R') == Some(b"exec_stmt_raise");
+        if is_of_setting && !is_raised || backend::is_fatal(body) {
+            let mut words = Vec::new();
+            backend::write_as_fatal(&mut words, body);
+            self.last_words = LastWords::Kept(words);
+        }
     }
 
     /// Walks over what the server sent while a client was attached.
@@ -366,6 +400,11 @@ impl Upstream {
 
     fn error(&mut self, body: &[u8]) -> Fate {
         self.copy_in = false;
+        if backend::is_fatal(body) {
+            // The connection is over, and nothing may be said in place of that.
+            self.last_words = LastWords::Told;
+            return Fate::Failed(None, false);
+        }
         let code = backend::field(body, b'C').unwrap_or_default();
         // What a lost context looks like from outside: an empty register that does not convert.
         if matches!(code, b"22P02" | b"22011" | b"42501") {

@@ -10,7 +10,7 @@ use crate::sql::{
     prepared::Statements,
     refusal::Refusal,
     settings::Settings,
-    upstream::{Asked, CloseOf, ParseOf, Upstream, Violation},
+    upstream::{Asked, CloseOf, LastWords, ParseOf, Upstream, Violation},
 };
 
 fn upstream(asked: Vec<Asked>) -> Upstream {
@@ -129,6 +129,56 @@ fn refusals_take_the_place_of_errors_made_for_them() {
     let mut up = upstream(vec![Asked::Query(None)]);
     up.cut = Some(Refusal::Cancelled);
     assert_eq!(answer(&mut up, &error("57014")).unwrap(), written(|out| Refusal::Cancelled.write_error(out)));
+}
+
+/// As PostgreSQL writes it.
+fn fatal(code: &str) -> Vec<u8> {
+    message(b'E', &[b"SFATAL\0VFATAL\0C", code.as_bytes(), b"\0Mthe end\0RProcessInterrupts\0\0"].concat())
+}
+
+#[test]
+fn nothing_is_said_in_place_of_a_server_s_last_words() {
+    let questions: [fn() -> Vec<Asked>; 4] = [
+        Vec::new,
+        || vec![Asked::Query(Some(Refusal::SwitchMisplaced))],
+        || vec![Asked::Parse(ParseOf::Refused(Refusal::SwitchMisplaced)), Asked::Sync],
+        || vec![Asked::Query(None)],
+    ];
+    for asked in questions {
+        let mut up = upstream(asked());
+        up.cut = Some(Refusal::Cancelled);
+        for code in ["57P01", "57014"] {
+            assert_eq!(answer(&mut up, &fatal(code)).unwrap(), fatal(code));
+            assert!(matches!(up.last_words, LastWords::Told));
+        }
+    }
+}
+
+#[test]
+fn a_client_that_waits_is_told_what_is_for_it() {
+    let of_setting = |code: &str, routine: &str| {
+        let body = ["SERROR\0VERROR\0C", code, "\0Mno\0R", routine, "\0\0"].concat();
+        message(b'E', body.as_bytes())
+    };
+    let kept = |bytes: &[u8]| {
+        let mut up = upstream(Vec::new());
+        up.overhear(bytes);
+        match up.last_words {
+            LastWords::Kept(words) => Some(words),
+            LastWords::None | LastWords::Told => None,
+        }
+    };
+    assert_eq!(kept(&fatal("57P01")), Some(fatal("57P01")));
+    let as_fatal = message(b'E', b"SFATAL\0VFATAL\0C22023\0Mno\0Rset_config_option\0\0");
+    assert_eq!(kept(&of_setting("22023", "set_config_option")), Some(as_fatal));
+    // A reset or an entry that fails is no affair of the client's, who may be another tenant's.
+    for other in [of_setting("42501", "exec_stmt_raise"), of_setting("57014", "ProcessInterrupts"), of_setting("53200", "x")]
+    {
+        assert_eq!(kept(&other), None);
+    }
+    for other in [ready(), fatal("57P01")[..20].to_vec()] {
+        assert_eq!(kept(&other), None);
+    }
 }
 
 #[test]

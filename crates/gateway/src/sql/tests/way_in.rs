@@ -342,3 +342,19 @@ fn a_proof_of_any_other_shape_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_goodbye_in_place_of_anything_is_heard_in_silence() {
+    let goodbye = {
+        let mut out = Vec::new();
+        frontend::write_terminate(&mut out);
+        out
+    };
+    for before in [Vec::new(), packet(&[("user", "bound")])] {
+        let (result, heard) = first(&before, &Channel::default());
+        assert!(before.is_empty() || matches!(result, Ok(Progress::More)));
+        let (result, sent) = first(&[before, goodbye.clone()].concat(), &Channel::default());
+        assert!(matches!(result, Ok(Progress::Gone)), "{result:?}");
+        assert_eq!(sent, heard, "nothing for it");
+    }
+}

@@ -176,6 +176,7 @@ impl Worker {
                 self.send_client(at, b"S");
                 self.turn_to_tls(at, false);
             }
+            Ok(Progress::Gone) => self.lose_client(at),
             Ok(Progress::Cancel { process, secret }) => {
                 if let Ok(secret) = <[u8; 4]>::try_from(secret.as_slice()) {
                     let secret = u32::from_be_bytes(secret);
@@ -409,19 +410,24 @@ impl Worker {
 
     /// Sends the reason and closes.
     pub(super) fn end_client(&mut self, at: usize, refusal: &Refusal) {
+        let mut out = Vec::new();
+        refusal.write_fatal(&mut out);
+        self.end_client_saying(at, refusal, &out);
+    }
+
+    /// Sends what there is to say, and closes.
+    pub(super) fn end_client_saying(&mut self, at: usize, refusal: &Refusal, last_words: &[u8]) {
         let Some(client) = self.clients.get_mut(at) else { return };
         if client.closing {
             return;
         }
-        let mut out = Vec::new();
-        refusal.write_fatal(&mut out);
         let tenant = client.session().and_then(|session| session.tenant);
         if let Some(tenant) = tenant.and_then(|tenant| self.tenants.get_mut(tenant)) {
             tenant.counts.refusals += 1;
         }
         self.shared.refused(refusal);
         self.detach_client(at);
-        self.send_client(at, &out);
+        self.send_client(at, last_words);
         let Some(client) = self.clients.get_mut(at) else { return };
         if client.line.is_congested() {
             client.closing = true;

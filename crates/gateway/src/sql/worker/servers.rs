@@ -10,7 +10,7 @@ use crate::sql::{
     refusal::Refusal,
     shared::Event,
     socket::Got,
-    upstream::{Traces, Violation},
+    upstream::{LastWords, Traces, Violation},
 };
 
 impl Worker {
@@ -107,7 +107,10 @@ impl Worker {
             let Some(server) = self.servers.get(at) else { return bytes.len() };
             let step = match server.state {
                 ServerState::Attached(client) => self.answer_client(at, client, &bytes[used..]),
-                ServerState::Preparing { .. } => self.take_preparing(at, &bytes[used..]),
+                ServerState::Preparing { .. } => {
+                    self.servers[at].up.overhear(&bytes[used..]);
+                    self.take_preparing(at, &bytes[used..])
+                }
                 ServerState::Idle | ServerState::Quarantined => self.take_idle(at, &bytes[used..]),
                 // Its own bytes are read where it is driven.
                 ServerState::Connecting(_) => return used,
@@ -313,13 +316,17 @@ impl Worker {
 
     /// The connection is of no use any more; a client that has it is told and let go.
     pub(super) fn lose_server(&mut self, at: usize, how: &str) {
-        let Some(server) = self.servers.get(at) else { return };
+        let Some(server) = self.servers.get_mut(at) else { return };
         tracing::debug!(cluster = %server.target.cluster, how, "lost a server connection");
         let client = server.client();
         let pool = server.pool;
+        let last_words = std::mem::take(&mut server.up.last_words);
         self.close_server(at);
-        if let Some(client) = client {
-            self.end_client(client, &Refusal::ServerLost);
+        match (client, last_words) {
+            (Some(client), LastWords::None) => self.end_client(client, &Refusal::ServerLost),
+            (Some(client), LastWords::Told) => self.end_client_saying(client, &Refusal::ServerLost, &[]),
+            (Some(client), LastWords::Kept(words)) => self.end_client_saying(client, &Refusal::ServerLost, &words),
+            (None, _) => {}
         }
         self.jobs.push_back(Job::Dispatch(pool));
     }

@@ -294,6 +294,9 @@ impl Worker {
         };
         self.keep_out(out);
         if sent.is_err() {
+            // Why the server closed the connection may still be there to be read.
+            self.servers[server_at].line.has_more(true);
+            self.pump_server(server_at);
             self.lose_server(server_at, "it broke");
             return Flow::Gone;
         }
