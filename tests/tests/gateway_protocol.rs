@@ -1,0 +1,209 @@
+//! What drivers do with the protocol: statements prepared over a change of tenant, answers at Flush, start-up settings, and the
+//! last word of a server.
+
+use std::time::Duration;
+
+use guardian_pgwire::startup;
+use guardian_testkit::Server;
+use guardian_tests::{
+    Answer, Failure, Gateway, Tenant, Wire,
+    wire::{Silence, bind, execute, message, parse, query, sync},
+};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Executor as _};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn describe(name: &str) -> Vec<u8> {
+    message(b'D', format!("S{name}\0").as_bytes())
+}
+
+fn close(name: &str) -> Vec<u8> {
+    message(b'C', format!("S{name}\0").as_bytes())
+}
+
+fn flush() -> Vec<u8> {
+    message(b'H', b"")
+}
+
+/// The types of the next so many messages.
+fn tags(wire: &mut Wire, count: usize) -> String {
+    let mut next = || wire.receive(PATIENCE).map(|message| char::from(message.tag));
+    (0..count).map(|_| next().unwrap_or_else(|silence| panic!("{silence:?} in place of an answer"))).collect()
+}
+
+/// The change of tenant that was prepared under its name.
+fn switch(wire: &mut Wire, name: &str) {
+    let answer = run(wire, name);
+    assert_eq!((answer.failures.as_slice(), answer.tags.as_slice()), (&[][..], &["SET".to_owned()][..]), "{name}");
+}
+
+/// Bind, Execute and Sync of what was prepared.
+fn run(wire: &mut Wire, name: &str) -> Answer {
+    wire.send(&[bind("", name), execute(""), sync()].concat());
+    wire.until_ready()
+}
+
+/// As asyncpg prepares: it waits for the description before it goes on.
+fn prepare(wire: &mut Wire, name: &str, sql: &str) -> String {
+    wire.send(&[parse(name, sql), describe(name), flush()].concat());
+    tags(wire, 3)
+}
+
+fn tenant_with_rows(gateway: &Gateway, slug: &str, tier: &str) -> Tenant {
+    let tenant = gateway.tenant(slug, tier);
+    let inserted = gateway.connect(&tenant).query(&format!("INSERT INTO tag (name) VALUES ('of {slug}')"));
+    assert_eq!(inserted.failures, []);
+    tenant
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_statements_go_with_the_client_from_tenant_to_tenant() {
+    let gateway = Gateway::start(&Server::shared(), "server_connections = 2").await;
+    let app = gateway.login("app", &json!({ "kind": "any_tenant", "switch": "tenant" }));
+    for (pooling, tier) in [("transaction", "free"), ("session", "row-session"), ("own places", "enterprise")] {
+        let names = ["alpha", "bravo"].map(|name| format!("{name}-{tier}"));
+        for name in &names {
+            tenant_with_rows(&gateway, name, tier);
+        }
+        let [alpha, bravo] = &names;
+        let mut wire = gateway.connect_as("app", &app);
+        for name in &names {
+            assert_eq!(prepare(&mut wire, name, &format!("SET guardian.tenant = '{name}'")), "1tn", "{pooling}");
+            switch(&mut wire, name);
+        }
+        assert_eq!(prepare(&mut wire, "show", "SHOW guardian.tenant"), "1tT", "{pooling}");
+        assert_eq!(run(&mut wire, "show").first(), Some(bravo.as_str()), "{pooling}");
+        // Later on by name alone, as psycopg and pgjdbc do.
+        for name in [alpha, bravo, alpha] {
+            switch(&mut wire, name);
+            assert_eq!(run(&mut wire, "show").first(), Some(name.as_str()), "{pooling}");
+            assert_eq!(wire.query("SELECT name FROM tag").first(), Some(format!("of {name}").as_str()), "{pooling}");
+        }
+
+        // What is prepared for servers is the client's, too, and is run in the tenant of the moment.
+        if pooling != "session" {
+            assert_eq!(prepare(&mut wire, "names", "SELECT string_agg(name, ',') FROM tag"), "1tT");
+            assert_eq!(run(&mut wire, "names").first(), Some(format!("of {alpha}").as_str()), "{pooling}");
+            for name in [alpha, bravo, alpha, bravo] {
+                switch(&mut wire, name);
+                assert_eq!(run(&mut wire, "names").first(), Some(format!("of {name}").as_str()), "{pooling}");
+            }
+        }
+
+        // In company, or within a transaction, it is none; nothing of it is carried out.
+        let here = run(&mut wire, "show").first().map(str::to_owned);
+        let other = names.iter().find(|name| here.as_deref() != Some(name.as_str())).expect("the other one");
+        let company = [
+            [parse("", "SELECT 1"), bind("", ""), execute(""), bind("", other), execute(""), sync()].concat(),
+            [bind("", other), execute(""), parse("", "SELECT name FROM tag"), bind("", ""), execute(""), sync()].concat(),
+            [bind("", other), parse("", "SELECT name FROM tag"), execute(""), sync()].concat(),
+        ];
+        for messages in company {
+            wire.send(&messages);
+            let answer = wire.until_ready();
+            assert_eq!((answer.code(), answer.status), ("25001", Some('I')), "{pooling}: {answer:?}");
+            assert_eq!(run(&mut wire, "show").first(), here.as_deref(), "{pooling}");
+        }
+        assert_eq!(wire.query("BEGIN").tags, ["BEGIN"]);
+        assert_eq!(run(&mut wire, other).code(), "25001", "{pooling}");
+        assert_eq!(wire.query("ROLLBACK").tags, ["ROLLBACK"]);
+        assert_eq!(run(&mut wire, "show").first(), here.as_deref(), "{pooling}");
+
+        // Given up, by either way.
+        wire.send(&[close(alpha), sync()].concat());
+        assert_eq!(tags(&mut wire, 2), "3Z");
+        assert_eq!(wire.query(&format!("DEALLOCATE \"{bravo}\"")).tags, ["DEALLOCATE"]);
+        for name in [alpha, bravo] {
+            assert_eq!(run(&mut wire, name).code(), "26000", "{pooling}");
+        }
+        assert_eq!(run(&mut wire, "show").first(), here.as_deref(), "{pooling}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_may_not_switch_may_prepare_it_in_vain() {
+    let gateway = Gateway::start(&Server::shared(), "").await;
+    let (alpha, _bravo) = (gateway.tenant("alpha", "pro"), gateway.tenant("bravo", "pro"));
+    let mut wire = gateway.connect(&alpha);
+    assert_eq!(prepare(&mut wire, "s", "SET guardian.tenant = 'bravo'"), "1tn");
+    assert_eq!(run(&mut wire, "s").code(), "42501");
+    // With the result asked for before the end of the group.
+    wire.send(&[bind("", "s"), execute(""), flush()].concat());
+    assert_eq!(tags(&mut wire, 2), "2E");
+    wire.send(&[parse("", "SELECT 1"), bind("", ""), execute(""), sync()].concat());
+    assert_eq!(wire.until_ready(), Answer { status: Some('I'), ..Answer::default() }, "discarded up to the Sync");
+    assert_eq!(wire.extended("", "SHOW guardian.tenant").first(), Some("alpha"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_s_own_last_word_is_the_last_word() {
+    let gateway = Gateway::start(&Server::shared(), "").await;
+    let mut direct = gateway.direct().await;
+    let tenant = gateway.tenant("alpha", "row-session");
+    // Idle, and in the middle of a statement.
+    for statement in [None, Some("SELECT pg_sleep(600)")] {
+        let mut wire = gateway.connect(&tenant);
+        let process = wire.scalar("SELECT pg_backend_pid()");
+        if let Some(statement) = statement {
+            wire.send(&query(statement));
+            let sql = format!("SELECT state = 'active' FROM pg_stat_activity WHERE pid = {process}");
+            while !sqlx::query_scalar::<_, bool>(AssertSqlSafe(sql.as_str())).fetch_one(&mut direct).await.expect("look") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        direct.execute(AssertSqlSafe(format!("SELECT pg_terminate_backend({process})"))).await.expect("end it");
+        let answer = wire.until_ready();
+        assert_eq!(answer.status, None, "{answer:?}");
+        let codes: Vec<&str> = answer.failures.iter().map(|failure| failure.code.as_str()).collect();
+        assert_eq!(codes, ["57P01"], "{answer:?}");
+        assert_eq!(answer.failures[0].message, "terminating connection due to administrator command");
+        // With everything that PostgreSQL says beside it.
+        let seen = String::from_utf8_lossy(&wire.seen);
+        assert!(seen.contains("SFATAL\0VFATAL\0C57P01\0") && seen.contains("\0RProcessInterrupts\0"), "{seen}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_at_start_up_are_answered_in_the_server_s_words() {
+    let gateway = Gateway::start(&Server::shared(), "").await;
+    let tenant = gateway.tenant("alpha", "pro");
+    gateway.connect(&tenant);
+    let refused = [
+        ("options", "-c nonsense=1", "42704", "nonsense"),
+        ("options", "-c statement_timeout=soon", "22023", "statement_timeout"),
+        ("DateStyle", "nonsense", "22023", "DateStyle"),
+        ("options", "-c fsync=off", "55P02", "fsync"),
+    ];
+    for (parameter, value, code, of) in refused {
+        let parameters = [("user", "alpha"), (parameter, value)];
+        let Failure { code: told, message } = match Wire::login(&gateway.address, &parameters, &tenant.password) {
+            Err(failure) => failure,
+            Ok(mut wire) => {
+                let answer = wire.query("SELECT 1");
+                assert_eq!((answer.status, answer.failures.len(), &answer.rows), (None, 1, &Vec::new()), "{answer:?}");
+                answer.failures[0].clone()
+            }
+        };
+        assert_eq!(told, code, "{parameter}={value}: {message}");
+        assert!(message.contains(of), "{parameter}={value}: {message}");
+    }
+    // Nobody else is the worse for it.
+    assert_eq!(gateway.connect(&tenant).scalar("SELECT 1"), "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_in_place_of_a_start_up_is_heard_in_silence() {
+    let gateway = Gateway::start(&Server::shared(), "").await;
+    let mut wire = Wire::open(&gateway.address);
+    wire.send(&message(b'X', b""));
+    assert_eq!(wire.receive(PATIENCE), Err(Silence::Closed));
+    // In place of a proof as well.
+    let mut wire = Wire::open(&gateway.address);
+    let mut packet = Vec::new();
+    startup::write_startup(&mut packet, &[("user", "nobody")]);
+    wire.send(&packet);
+    assert_eq!(wire.receive(PATIENCE).map(|message| message.tag), Ok(b'R'));
+    wire.send(&message(b'X', b""));
+    assert_eq!(wire.receive(PATIENCE), Err(Silence::Closed));
+}
