@@ -161,22 +161,24 @@ pub(crate) fn functions(mechanism: Mechanism, key_type: KeyType) -> Vec<ContextF
     functions
 }
 
-// The bodies clear the context first and never raise: a raise would take the clearing back, and leave the previous tenant's
-// context to whoever comes next on this connection.
+// The bodies clear a context that they do not replace, and never raise: a raise would take the clearing back, and leave the
+// previous tenant's context to whoever comes next on this connection.
+
+// Each expression is planned anew after every reset of a connection, so that `enter` has as few as it can. The hash stands in
+// a variable: in the condition it would be computed for each row of a table small enough to be read whole.
 
 fn enter_by_register() -> String {
     format!(
         "
 DECLARE
+  wanted pg_catalog.bytea := pg_catalog.sha256(enter.capability);
   found_register pg_catalog.text;
 BEGIN
-  PERFORM pg_catalog.set_config('{REGISTER}', '', false);
-  SELECT c.register INTO found_register FROM guardian.capability AS c
-  WHERE c.hash OPERATOR(pg_catalog.=) pg_catalog.sha256(enter.capability);
+  SELECT pg_catalog.set_config('{REGISTER}', c.register, false) INTO found_register FROM guardian.capability AS c
+  WHERE c.hash OPERATOR(pg_catalog.=) wanted;
   IF found_register IS NULL THEN
-    RETURN NULL;
+    PERFORM pg_catalog.set_config('{REGISTER}', '', false);
   END IF;
-  PERFORM pg_catalog.set_config('{REGISTER}', found_register, false);
   RETURN found_register;
 END
 "
@@ -207,15 +209,12 @@ fn enter_by_lookup() -> String {
     format!(
         "
 DECLARE
+  wanted pg_catalog.bytea := pg_catalog.sha256(enter.capability);
   found_register pg_catalog.text;
 BEGIN
-  PERFORM pg_catalog.set_config('{CAPABILITY_SETTING}', '', false);
-  SELECT c.register INTO found_register FROM guardian.capability AS c
-  WHERE c.hash OPERATOR(pg_catalog.=) pg_catalog.sha256(enter.capability);
-  IF found_register IS NULL THEN
-    RETURN NULL;
-  END IF;
-  PERFORM pg_catalog.set_config('{CAPABILITY_SETTING}', pg_catalog.encode(enter.capability, 'hex'), false);
+  SELECT c.register INTO found_register FROM guardian.capability AS c WHERE c.hash OPERATOR(pg_catalog.=) wanted;
+  PERFORM pg_catalog.set_config('{CAPABILITY_SETTING}',
+    CASE WHEN found_register IS NULL THEN '' ELSE pg_catalog.encode(enter.capability, 'hex') END, false);
   RETURN found_register;
 END
 "

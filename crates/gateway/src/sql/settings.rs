@@ -58,17 +58,31 @@ pub(crate) fn may_be_set(name: &str) -> bool {
         && !FIXED.contains(&name.as_str())
 }
 
-/// A statement that sets them for the session; empty for none. The values are ASCII, and escaped in the one form whose
-/// meaning hangs on no setting.
+/// Settings whose value is a list of identifiers: `SET` would take the text for one of them.
+const LISTS: [&str; 4] = ["local_preload_libraries", "search_path", "session_preload_libraries", "temp_tablespaces"];
+
+/// Statements that set them for the session; empty for none. `SET` needs no plan, which `SELECT set_config` does. The values
+/// are ASCII, and escaped in the one form whose meaning hangs on no setting.
 pub(crate) fn statement<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let mut text = String::new();
     for (name, value) in settings {
-        text.push_str(if text.is_empty() { "SELECT " } else { ", " });
-        text.push_str("pg_catalog.set_config(");
-        literal(&mut text, name);
-        text.push_str(", ");
-        literal(&mut text, value);
-        text.push_str(", false)");
+        if LISTS.iter().any(|list| list.eq_ignore_ascii_case(name)) {
+            text.push_str("SELECT pg_catalog.set_config(");
+            literal(&mut text, name);
+            text.push_str(", ");
+            literal(&mut text, value);
+            text.push_str(", false);");
+        } else {
+            text.push_str("SET ");
+            for (at, part) in name.split('.').enumerate() {
+                text.push_str(if at == 0 { "\"" } else { ".\"" });
+                text.push_str(&part.replace('"', "\"\""));
+                text.push('"');
+            }
+            text.push_str(" = ");
+            literal(&mut text, value);
+            text.push(';');
+        }
     }
     text
 }
@@ -94,7 +108,9 @@ mod tests {
     #[test]
     fn values_cannot_leave_their_literal() {
         let text = statement([("application_name", "a'; DROP TABLE x; --\\'é")]);
-        assert_eq!(text, "SELECT pg_catalog.set_config(E'application_name', E'a''; DROP TABLE x; --\\\\''?', false)");
+        assert_eq!(text, r#"SET "application_name" = E'a''; DROP TABLE x; --\\''?';"#);
+        assert_eq!(statement([("App.x", "1")]), r#"SET "App"."x" = E'1';"#);
+        assert_eq!(statement([("Search_Path", "a, b")]), "SELECT pg_catalog.set_config(E'Search_Path', E'a, b', false);");
         assert_eq!(statement([]), "");
     }
 

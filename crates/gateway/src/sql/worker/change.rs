@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{
-    Job, Worker,
-    handover::PreparingStep,
-    state::{ServerState, Stage},
-};
+use super::{Job, Worker, state::Stage};
 use crate::sql::{login::serving, refusal::Refusal};
 
 impl Worker {
@@ -66,14 +62,7 @@ impl Worker {
         let servers: Vec<usize> =
             self.servers.iter().filter(|(_, server)| server.tag == Some(tenant)).map(|(at, _)| at).collect();
         for at in servers {
-            match self.servers.get_mut(at) {
-                // On its way to another tenant's client: nothing of this one's will be left.
-                Some(server) if matches!(server.state, ServerState::Preparing { step: PreparingStep::Reset, .. }) => {
-                    server.tag = None;
-                }
-                Some(_) => self.lose_server(at, "its tenant no longer serves"),
-                None => {}
-            }
+            self.lose_server(at, "its tenant no longer serves");
         }
         let gone = self.tenants.remove(tenant);
         self.tenant_of.remove(&gone.id);

@@ -377,8 +377,7 @@ impl Worker {
         }
         session.welcomed = true;
         // Settings that servers report are restored for the client wherever it goes; the others are given with a hand-over.
-        // The connections may bear the name of whoever was first, who may be another tenant's.
-        let mut told = base.with(b"application_name", b"");
+        let mut told = base;
         let mut others = Vec::new();
         for (name, value) in session.wished.iter() {
             let reported = told.iter().map(|(known, _)| known).find(|known| known.eq_ignore_ascii_case(name));

@@ -33,7 +33,8 @@ pub(super) const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Sent in the start-up packet, which outranks `ALTER ROLE … SET`, and is what RESET and DISCARD return to. With the search
 /// path, which is the place's.
-const PINNED: [(&str, &str); 12] = [
+const PINNED: [(&str, &str); 13] = [
+    ("application_name", ""),
     ("row_security", "on"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_isolation", "read committed"),
@@ -62,7 +63,6 @@ const SEPARATOR: char = '\u{1f}';
 pub(super) struct Connecting {
     stage: Stage,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    application_name: String,
     /// Settings the server reported so far.
     settings: Arc<Settings>,
     since: std::time::Instant,
@@ -128,15 +128,14 @@ impl Worker {
             Err(failure) => return self.cannot_connect(pool_at, target, &failure),
         };
         let settings: Arc<Settings> = Arc::default();
-        let application_name = self.likely_application_name(target);
-        let connecting =
-            Connecting { stage: Stage::Transport, tls, application_name, settings: Arc::clone(&settings), since: self.now };
+        let connecting = Connecting { stage: Stage::Transport, tls, settings: Arc::clone(&settings), since: self.now };
         let at = self.servers.insert(Server {
             line: Line::new(socket),
             state: ServerState::Connecting(Box::new(connecting)),
             up: Upstream::new(settings),
             pool: pool_at,
             target: Rc::clone(target),
+            base: Arc::default(),
             tag: None,
             holder: None,
             last_client: 0,
@@ -160,27 +159,6 @@ impl Worker {
         if self.servers[at].line.socket.register(&self.registry, Subject::Server(at).token()).is_err() {
             self.close_server(at);
         }
-    }
-
-    /// The name that the clients waiting for the connection go by: what a reset returns to should seldom have to be set again.
-    fn likely_application_name(&self, target: &Rc<Target>) -> String {
-        const NAME: &str = "application_name";
-        let session = |at: usize| match &self.clients.get(at)?.stage {
-            super::state::Stage::Session(session) => Some(session),
-            _ => None,
-        };
-        let newcomers = target.welcomes.borrow();
-        let newcomer = newcomers
-            .iter()
-            .filter_map(|&at| session(at))
-            .find_map(|session| session.wished.iter().find(|(name, _)| name == NAME).map(|(_, value)| value.clone()));
-        let waiting = || {
-            let of_target = self.tenants.iter().filter(|(_, tenant)| Rc::ptr_eq(&tenant.target, target));
-            let mut fronts = of_target.filter_map(|(_, tenant)| session(*tenant.queue.front()?));
-            fronts.find_map(|session| session.told.get(NAME).map(str::to_owned))
-        };
-        let name = newcomer.or_else(waiting).filter(|name| name.is_ascii() && name.len() < 64);
-        name.unwrap_or_else(|| "guardian gateway".to_owned())
     }
 
     fn cannot_connect(&mut self, pool_at: usize, target: &Rc<Target>, failure: &Failure) {
@@ -238,7 +216,7 @@ impl Worker {
                     connecting.stage = Stage::TlsAnswer;
                 } else {
                     connecting.stage = Stage::Proof(None);
-                    send_startup(line, &server.target, &connecting.application_name).map_err(|error| broken(&error))?;
+                    send_startup(line, &server.target).map_err(|error| broken(&error))?;
                 }
                 Ok(true)
             }
@@ -269,7 +247,7 @@ impl Worker {
                 }
                 connecting.stage = Stage::Proof(None);
                 line.readable = true;
-                send_startup(line, &server.target, &connecting.application_name).map_err(|error| broken(&error))?;
+                send_startup(line, &server.target).map_err(|error| broken(&error))?;
                 Ok(true)
             }
             Stage::Proof(_) | Stage::Setup { .. } => {
@@ -336,6 +314,7 @@ impl Worker {
         let known = target.base.borrow().clone().filter(|base| **base == *settings);
         let settings = known.unwrap_or(settings);
         server.up.settings = Arc::clone(&settings);
+        server.base = Arc::clone(&settings);
         server.enter = enter;
         let is_poisoned = poisoned.iter().any(|pin| !target.pins.borrow().contains(pin));
         if is_poisoned && target.pins.borrow().len() < 200 {
@@ -385,17 +364,12 @@ impl Worker {
     }
 }
 
-fn send_startup(line: &mut Line, target: &Target, application_name: &str) -> std::io::Result<()> {
+fn send_startup(line: &mut Line, target: &Target) -> std::io::Result<()> {
     let lock = format!("{LOCK_MS}ms");
     let path = format!("{}, pg_temp", quoted(&target.schema));
     let pins = target.pins.borrow();
-    let mut parameters: Vec<(&str, &str)> = vec![
-        ("user", &target.role),
-        ("database", &target.database),
-        ("application_name", application_name),
-        ("lock_timeout", &lock),
-        ("search_path", &path),
-    ];
+    let mut parameters: Vec<(&str, &str)> =
+        vec![("user", &target.role), ("database", &target.database), ("lock_timeout", &lock), ("search_path", &path)];
     parameters.extend(PINNED);
     parameters.extend(pins.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     let mut out = Vec::with_capacity(512);

@@ -1,9 +1,10 @@
 //! Making a server connection ready for a client: reset, entry into the tenant's context, the client's settings.
 //!
-//! Each is a step of its own, answered without error before the client's first byte is sent. On anything else the connection
-//! is closed: a reset that fails must not leave the previous tenant's context to the next one's statements.
+//! Each is a committed step of its own, and all are answered without error before the client's first byte is sent. They go out
+//! together: a round trip costs as much as a reset. On anything but the expected answers the connection is closed: a reset
+//! that fails must not leave the previous tenant's context to the next one's statements.
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use guardian_model::snapshot::Secret;
 use guardian_pgwire::{backend, frame, frontend};
@@ -11,38 +12,40 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
     Job, Worker,
-    connect::LOCK_MS,
-    pool::AFFINITY_ONE,
-    state::{Client, ServerState},
+    state::{Client, Server, ServerState, Session},
 };
 use crate::sql::{
-    settings,
+    settings::{self, Settings},
     upstream::{IDLE, Traces},
 };
 
 /// What ends a session's state. Not one of its parts is left out by a guess at what the session did.
 const RESET: &[u8] = b"DISCARD ALL";
 
-/// What is being waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PreparingStep {
-    /// The answer to `DISCARD ALL`.
-    Reset,
-    /// The answers to `guardian.enter` and to the settings, as far as they were sent.
-    Enter {
-        /// The result of `guardian.enter` is still to come.
-        result: bool,
-        /// Answers still to come.
-        readies: u8,
-    },
+/// Answers that are still to come, in this order.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owed {
+    /// All of the answer to `DISCARD ALL`.
+    pub(super) reset: bool,
+    /// The result of `guardian.enter`.
+    entry: bool,
+    /// `ReadyForQuery` of what was sent behind the reset.
+    readies: u8,
+    /// The reset returned to settings other than those of the beginning: what was sent for the client may not suffice.
+    moved: bool,
 }
 
-/// What an answer to a step means.
+impl Owed {
+    const RESET: Self = Self { reset: true, entry: false, readies: 0, moved: false };
+}
+
+/// What an answer means.
 enum Verdict {
     /// As it should be.
     Fine,
     WasReset,
-    WasEntered,
+    /// The last one.
+    Done,
     Failed,
 }
 
@@ -66,75 +69,69 @@ impl Worker {
         let needs_reset =
             is_another_s || suspect || cancelled || is_dirty || has_other_wishes || server.up.prepared.is_full();
         server.last_client = serial;
-        if needs_reset {
-            self.send_reset(at, Some(client_at));
-        } else {
-            self.enter(at, client_at);
-        }
+        self.hand_over(at, client_at, needs_reset);
     }
 
-    /// Whether resetting now is better than waiting for the next user: its state is spoilt, or tenants rarely come back to
-    /// the connection they had.
-    pub(super) fn is_better_reset(&self, at: usize) -> bool {
+    /// Whether an idle connection holds state that must not wait for its next user.
+    pub(super) fn is_spoilt(&self, at: usize) -> bool {
         let server = &self.servers[at];
         let Traces { suspect, dirty, cancelled, .. } = server.up.traces;
-        server.tag.is_some() && (suspect || dirty || cancelled || self.pools[server.pool].affinity < AFFINITY_ONE / 2)
+        server.tag.is_some() && (suspect || dirty || cancelled)
     }
 
     /// Resets an idle connection ahead of need.
     pub(super) fn reset_ahead(&mut self, at: usize) {
         let pool = self.servers[at].pool;
         self.pools[pool].idle -= 1;
-        self.send_reset(at, None);
-    }
-
-    fn send_reset(&mut self, at: usize, client: Option<usize>) {
-        self.servers[at].state = ServerState::Preparing { client, step: PreparingStep::Reset };
-        self.servers[at].busy_since = Some(self.now);
+        let server = &mut self.servers[at];
+        server.forget_settings();
+        server.tag = None;
+        server.state = ServerState::Preparing { client: None, owed: Owed::RESET };
+        server.busy_since = Some(self.now);
         let mut out = self.out();
         frontend::write_query(&mut out, RESET);
         self.send_server(at, &out);
         self.keep_out(out);
     }
 
-    /// Enters the tenant's context, if that is needed, and gives the client its settings. Both may be on their way at once:
-    /// nothing of the client's is sent before both have been answered.
-    fn enter(&mut self, at: usize, client_at: usize) {
-        let server = &self.servers[at];
-        let Some(tenant_at) = server.holder else { return };
-        let tenant = &self.tenants[tenant_at];
-        let must_enter = server.target.is_row && server.tag != Some(tenant_at);
-        let Some(session) = self.clients.get_mut(client_at).and_then(Client::session) else { return };
+    /// Resets the connection if need be, enters the tenant's context, and gives the client its settings, as far as they differ.
+    fn hand_over(&mut self, at: usize, client_at: usize, needs_reset: bool) {
         let mut out = self.outs.pop().unwrap_or_default();
-        let mut readies = 0;
-        if must_enter {
+        let server = &mut self.servers[at];
+        let Some(tenant_at) = server.holder else { return };
+        let tenant = &mut self.tenants[tenant_at];
+        let Some(session) = self.clients.get_mut(client_at).and_then(Client::session) else { return };
+        let mut owed = Owed { reset: needs_reset, ..Owed::default() };
+        if needs_reset {
+            frontend::write_query(&mut out, RESET);
+            server.forget_settings();
+        }
+        if server.target.is_row && (needs_reset || server.tag != Some(tenant_at)) {
             let Some(capability) = tenant.entry.secret.as_ref().and_then(capability) else {
                 self.keep_out(out);
                 self.fail_handover(at, "the tenant's capability is malformed");
                 return;
             };
             frontend::write_function_call(&mut out, server.enter, &*capability);
-            readies += 1;
+            tenant.counts.handovers += 1;
+            owed.entry = true;
+            owed.readies += 1;
         }
-        if let Some(text) = settings_statement(session, server, tenant.limits.lock_wait_ms_max) {
+        let given = if needs_reset { &server.base } else { &server.up.settings };
+        let lock_ms = tenant.limits.lock_wait_ms_max;
+        if let Some(text) = settings_statement(session, server, given, lock_ms) {
             frontend::write_query(&mut out, text.as_bytes());
-            readies += 1;
+            owed.readies += 1;
         }
-        let (wished, lock_ms) = (Rc::clone(&session.wished), tenant.limits.lock_wait_ms_max);
-        let server = &mut self.servers[at];
-        server.wished = wished;
+        server.wished = Rc::clone(&session.wished);
         server.lock_ms = Some(lock_ms);
         server.tag = Some(tenant_at);
-        if readies == 0 {
+        if out.is_empty() {
             self.keep_out(out);
             self.attach(at, client_at);
             return;
         }
-        if must_enter {
-            self.tenants[tenant_at].counts.handovers += 1;
-        }
-        let step = PreparingStep::Enter { result: must_enter, readies };
-        server.state = ServerState::Preparing { client: Some(client_at), step };
+        server.state = ServerState::Preparing { client: Some(client_at), owed };
         server.busy_since = Some(self.now);
         self.send_server(at, &out);
         out.zeroize();
@@ -165,9 +162,9 @@ impl Worker {
         let server = &mut self.servers[at];
         server.tag = None;
         server.up.traces.suspect = false;
+        server.forget_settings();
         server.lock_ms = None;
-        server.wished = Rc::default();
-        self.enter(at, client_at);
+        self.hand_over(at, client_at, false);
         self.jobs.push_back(Job::Client(client_at));
     }
 
@@ -182,7 +179,7 @@ impl Worker {
         match self.judge(at, header.tag, body) {
             Verdict::Fine => {}
             Verdict::WasReset => self.was_reset(at),
-            Verdict::WasEntered => self.was_entered(at),
+            Verdict::Done => self.was_prepared(at),
             Verdict::Failed => {
                 let problem = if header.tag == b'E' { "an error" } else { "an unexpected answer" };
                 self.fail_handover(at, problem);
@@ -195,29 +192,31 @@ impl Worker {
     fn judge(&mut self, at: usize, tag: u8, body: &[u8]) -> Verdict {
         let server = &mut self.servers[at];
         let owner = server.tag;
-        let ServerState::Preparing { step, .. } = &mut server.state else { return Verdict::Failed };
-        match (tag, step) {
+        let ServerState::Preparing { owed, .. } = &mut server.state else { return Verdict::Failed };
+        let is_settings = !owed.reset && !owed.entry && owed.readies > 0;
+        match tag {
             // Notices, and notifications of the tenant before: nobody's.
-            (b'N' | b'A', _) | (b'T' | b'D' | b'C', PreparingStep::Enter { result: false, .. }) => Verdict::Fine,
-            (b'S', _) => match backend::parameter_status(body) {
+            b'N' | b'A' => Verdict::Fine,
+            b'S' => match backend::parameter_status(body) {
                 Ok((name, value)) => {
                     server.up.settings = server.up.settings.with(name, value);
                     Verdict::Fine
                 }
                 Err(_) => Verdict::Failed,
             },
-            (b'C', PreparingStep::Reset) if body == b"DISCARD ALL\0" => Verdict::Fine,
-            (b'Z', PreparingStep::Reset) if body == [IDLE] => Verdict::WasReset,
-            (b'V', PreparingStep::Enter { result: result @ true, .. }) => {
-                *result = false;
+            b'T' | b'D' | b'C' if is_settings => Verdict::Fine,
+            b'C' if owed.reset && body == b"DISCARD ALL\0" => Verdict::Fine,
+            b'Z' if owed.reset && body == [IDLE] => Verdict::WasReset,
+            b'V' if owed.entry && !owed.reset => {
+                owed.entry = false;
                 // The very tenant that was meant, by what the server says.
                 let register = owner.map(|tenant| self.tenants[tenant].entry.register.as_bytes());
                 let entered = backend::function_result(body).ok().flatten();
                 if register.is_some() && entered == register { Verdict::Fine } else { Verdict::Failed }
             }
-            (b'Z', PreparingStep::Enter { result: false, readies }) if body == [IDLE] => {
-                *readies -= 1;
-                if *readies == 0 { Verdict::WasEntered } else { Verdict::Fine }
+            b'Z' if is_settings && body == [IDLE] => {
+                owed.readies -= 1;
+                if owed.readies == 0 { Verdict::Done } else { Verdict::Fine }
             }
             _ => Verdict::Failed,
         }
@@ -225,31 +224,35 @@ impl Worker {
 
     fn was_reset(&mut self, at: usize) {
         let server = &mut self.servers[at];
-        server.tag = None;
-        server.wished = Rc::default();
-        server.lock_ms = Some(LOCK_MS);
+        let ServerState::Preparing { owed, .. } = &mut server.state else { return };
+        owed.reset = false;
+        // A server whose configuration was changed returns to other settings than it began with.
+        if *server.base != *server.up.settings {
+            server.base = Arc::clone(&server.up.settings);
+            owed.moved = true;
+        }
+        let is_all = owed.readies == 0;
         server.up.traces = Traces::default();
         server.up.prepared.clear();
-        server.busy_since = None;
-        match server.state {
-            ServerState::Preparing { client: Some(client), .. } => {
-                self.enter(at, client);
-                // It may be ready without a further answer.
-                self.jobs.push_back(Job::Client(client));
-            }
-            _ => self.rest_server(at),
+        if is_all {
+            self.was_prepared(at);
         }
     }
 
-    fn was_entered(&mut self, at: usize) {
-        self.servers[at].busy_since = None;
-        match self.servers[at].state {
-            ServerState::Preparing { client: Some(client), .. } => {
-                self.attach(at, client);
-                self.jobs.push_back(Job::Client(client));
-            }
-            _ => self.rest_server(at),
+    /// Everything was answered.
+    fn was_prepared(&mut self, at: usize) {
+        let server = &mut self.servers[at];
+        server.busy_since = None;
+        let ServerState::Preparing { client, owed } = server.state else { return };
+        let Some(client) = client else { return self.rest_server(at) };
+        if owed.moved {
+            server.lock_ms = None;
+            server.wished = Rc::default();
+            self.hand_over(at, client, false);
+        } else {
+            self.attach(at, client);
         }
+        self.jobs.push_back(Job::Client(client));
     }
 
     pub(super) fn fail_handover(&mut self, at: usize, problem: &'static str) {
@@ -273,16 +276,16 @@ fn capability(secret: &Secret) -> Option<Zeroizing<[u8; 32]>> {
     Some(bytes)
 }
 
-/// What has to be set for the client, if anything.
-fn settings_statement(session: &super::state::Session, server: &super::state::Server, lock_ms: u32) -> Option<String> {
-    let same_settings = std::sync::Arc::ptr_eq(&session.told, &server.up.settings) || session.told == server.up.settings;
+/// What has to be set for the client, if anything, where the server's reported settings are `given`.
+fn settings_statement(session: &Session, server: &Server, given: &Arc<Settings>, lock_ms: u32) -> Option<String> {
+    let same_settings = Arc::ptr_eq(&session.told, given) || session.told == *given;
     let same_wishes = Rc::ptr_eq(&server.wished, &session.wished) || *server.wished == *session.wished;
     let same_lock = server.lock_ms == Some(lock_ms);
     if same_settings && same_wishes && same_lock {
         return None;
     }
     let lock = format!("{lock_ms}ms");
-    let reported = session.told.differing_from(&server.up.settings);
+    let reported = session.told.differing_from(given);
     let wished = session.wished.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|_| !same_wishes);
     let locks = std::iter::once(("lock_timeout", lock.as_str())).filter(|_| !same_lock);
     let text = settings::statement(locks.chain(wished).chain(reported));

@@ -16,8 +16,6 @@ use crate::sql::{fairness, metrics::Measured, refusal::Refusal};
 
 /// Tenants without clients and connections that are remembered.
 const TENANTS_KEPT: usize = 10_000;
-/// The whole of [`Pool::affinity`].
-pub(super) const AFFINITY_ONE: u32 = 1024;
 
 /// What a client that wants a server connection gets.
 pub(super) enum Acquired {
@@ -143,7 +141,6 @@ impl Worker {
             paused: false,
             retry_at: None,
             problem: None,
-            affinity: AFFINITY_ONE,
         });
         self.pools.len() - 1
     }
@@ -308,10 +305,7 @@ impl Worker {
                 }
             }
         }
-        if let Some((cost, at)) = best {
-            let pool = &mut self.pools[pool_at];
-            let hit = if cost == 0 { AFFINITY_ONE } else { 0 };
-            pool.affinity = (pool.affinity * 31 + hit) / 32;
+        if let Some((_, at)) = best {
             return Some(at);
         }
         self.make_room(pool_at, &target);

@@ -244,7 +244,7 @@ impl Worker {
         self.pools[pool_at].idle += 1;
         if !self.pools[pool_at].waiting.is_empty() {
             self.jobs.push_back(Job::Dispatch(pool_at));
-        } else if self.is_better_reset(at) {
+        } else if self.is_spoilt(at) {
             self.reset_ahead(at);
         }
     }

@@ -172,7 +172,9 @@ pub(super) struct Server {
     pub(super) up: Upstream,
     pub(super) pool: usize,
     pub(super) target: Rc<Target>,
-    /// Whose context it is in.
+    /// What it reports after a reset.
+    pub(super) base: Arc<Settings>,
+    /// Whose context it is in, once what it owes has been answered.
     pub(super) tag: Option<usize>,
     /// Whose client has it: pays for it.
     pub(super) holder: Option<usize>,
@@ -205,6 +207,12 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// A reset leaves nothing of what the gateway had set.
+    pub(super) fn forget_settings(&mut self) {
+        self.wished = Rc::default();
+        self.lock_ms = Some(super::connect::LOCK_MS);
+    }
+
     /// The client that has it.
     pub(super) const fn client(&self) -> Option<usize> {
         match self.state {
@@ -224,7 +232,7 @@ pub(super) enum ServerState {
     /// Made ready: for a client, or ahead of need.
     Preparing {
         client: Option<usize>,
-        step: super::handover::PreparingStep,
+        owed: super::handover::Owed,
     },
     Attached(usize),
     /// Settled, but a cancel request may still hit it.
@@ -282,6 +290,4 @@ pub(super) struct Pool {
     /// After a failure to connect: not before, and why.
     pub(super) retry_at: Option<Instant>,
     pub(super) problem: Option<Refusal>,
-    /// How often, lately, a tenant found its own connection idle: 0 to 1024.
-    pub(super) affinity: u32,
 }
