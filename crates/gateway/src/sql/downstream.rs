@@ -42,8 +42,10 @@ pub(crate) const OWED_MAX: usize = 4096;
 pub(crate) struct Downstream {
     /// Numbers clients of one worker, to tell whose unnamed statement a server has.
     pub(crate) serial: u64,
-    /// Bytes of a message whose beginning was passed on.
+    /// Bytes of a message whose beginning was passed on, or discarded.
     remaining: usize,
+    /// It was discarded: nothing of it may reach a server.
+    is_discarded: bool,
     /// A group of the extended protocol that was refused: everything up to its Sync is discarded.
     skipping: bool,
     /// A group that is the gateway's own to answer.
@@ -113,6 +115,11 @@ impl Downstream {
     /// Whether a message was begun and not ended: losing the client now would leave the server in the middle of it.
     pub(crate) fn is_within_message(&self) -> bool {
         self.remaining > 0
+    }
+
+    /// Whether what comes next is the rest of a message that is being discarded.
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.is_discarded && self.remaining > 0
     }
 
     /// Whether a group that is the gateway's to answer, or to discard, is under way.

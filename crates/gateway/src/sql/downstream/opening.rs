@@ -90,6 +90,8 @@ enum Taken {
     Flush,
     Sync,
     Terminate,
+    /// Left over from a COPY that failed.
+    Ignored,
     Refused(Refusal),
     /// It does not belong into one.
     Stranger,
@@ -137,7 +139,7 @@ impl Downstream {
                     Taken::Incomplete => Ok(Opening::Incomplete),
                     Taken::Refused(refusal) => Ok(self.refuse_group(refusal)),
                     Taken::Answered => Ok(self.answered_in(group, message, out)),
-                    Taken::Flush | Taken::Sync | Taken::Terminate | Taken::Stranger => Ok(Opening::Server),
+                    Taken::Flush | Taken::Sync | Taken::Terminate | Taken::Ignored | Taken::Stranger => Ok(Opening::Server),
                 }
             }
             b'X' => Ok(Opening::Terminate),
@@ -190,6 +192,10 @@ impl Downstream {
                 }
             },
             Taken::Terminate => Ok(Opening::Terminate),
+            Taken::Ignored => {
+                self.group = Some(group);
+                Ok(Opening::Consumed(self.discard(message)))
+            }
             Taken::Refused(refusal) => Ok(self.refuse_group(refusal)),
             Taken::Stranger if group.may_be_left() => self.begin(message, out),
             // They end a group by themselves: no Sync follows.
@@ -230,6 +236,7 @@ impl Downstream {
             b'H' => Ok(Taken::Flush),
             b'S' => Ok(Taken::Sync),
             b'X' => Ok(Taken::Terminate),
+            b'd' | b'c' | b'f' => Ok(Taken::Ignored),
             b'P' if !has_run => self.take_parse(group, message),
             b'B' if !has_run => self.take_bind(group, message),
             b'D' if !has_run => self.take_describe(group, message),
@@ -368,13 +375,15 @@ impl Downstream {
     fn discard(&mut self, message: Message<'_>) -> usize {
         let here = message.header.total().min(message.input.len());
         self.remaining = message.header.total() - here;
+        self.is_discarded = self.remaining > 0;
         here
     }
 
-    /// What is left of a message that is being discarded; only for a client without a server connection.
+    /// What is left of a message that is being discarded.
     pub(crate) fn discard_remaining(&mut self, input: &[u8]) -> usize {
         let here = self.remaining.min(input.len());
         self.remaining -= here;
+        self.is_discarded &= self.remaining > 0;
         here
     }
 

@@ -271,6 +271,20 @@ fn a_group_with_anything_else_in_it_is_refused_to_its_end() {
     assert!(!down.is_apart());
 }
 
+/// In session mode the client has a server connection all the while.
+#[test]
+fn the_rest_of_what_is_discarded_is_discarded() {
+    let mut down = Downstream::default();
+    assert!(matches!(says(&mut down, &[parse(b"one", SET), bind(b"one"), bind(b"two")]).1, Opening::Refused { .. }));
+    let long = message(b'd', &[b'x'; 100]);
+    for cut in 5..long.len() {
+        assert_eq!(down.open(&long[..cut], &mut Vec::new()).unwrap(), Opening::Consumed(cut));
+        assert!(down.is_discarding() && down.is_within_message());
+        assert_eq!(down.discard_remaining(&[&long[cut..], &sync()].concat()), long.len() - cut);
+        assert!(!down.is_discarding() && !down.is_within_message());
+    }
+}
+
 #[test]
 fn what_was_prepared_and_waited_for_does_not_stand_in_the_way() {
     let mut down = Downstream::default();

@@ -121,6 +121,10 @@ impl Worker {
         let mut used = 0;
         while used < bytes.len() {
             let Some(session) = self.clients.get_mut(at).and_then(Client::session) else { return (used, Pause::Gone) };
+            if session.down.is_discarding() {
+                used += session.down.discard_remaining(&bytes[used..]);
+                continue;
+            }
             let (server, is_apart) = (session.server, session.down.is_apart());
             let is_open = match server.and_then(|server| self.servers.get(server)) {
                 None => true,
@@ -156,9 +160,6 @@ impl Worker {
     /// The next message of a client that is owed nothing.
     fn open_message(&mut self, at: usize, bytes: &[u8]) -> Flow {
         let Some(session) = self.clients.get_mut(at).and_then(Client::session) else { return Flow::Gone };
-        if session.server.is_none() && session.down.is_within_message() {
-            return Flow::Used(session.down.discard_remaining(bytes));
-        }
         let mut out = Vec::new();
         let opened = session.down.open(bytes, &mut out);
         if !out.is_empty() {
