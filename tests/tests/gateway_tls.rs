@@ -11,7 +11,10 @@ use std::{
 
 use guardian_pgwire::startup;
 use guardian_testkit::Server;
-use guardian_tests::{Gateway, Tenant, Wire, patiently};
+use guardian_tests::{
+    Gateway, Tenant, Wire, patiently,
+    wire::{execute, message, parse, sync},
+};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     crypto::aws_lc_rs::default_provider,
@@ -261,4 +264,59 @@ async fn clients_turn_to_tls_at_once_and_see_the_newest_certificate() {
     assert!(unknown(stranger.reads(&[b"postgresql"], false)));
     // A session of before all that goes on.
     assert_eq!(there_before.query(READ).first(), Some("of acme"));
+}
+
+/// A Bind of one parameter, everything in text.
+fn bind_of(parameter: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(parameter.len()).expect("a length").to_be_bytes();
+    message(b'B', &[&b"\0\0\0\0\0\x01"[..], &len, parameter, b"\0\0"].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_long_passes_under_tls() {
+    let folder = TempDir::new().expect("make a folder");
+    certificates(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    // The server's side is under TLS as well.
+    let server = Server::own();
+    shows(&server, folder.path(), Some("good")).await;
+    let gateway = Gateway::configured(&server, |text| {
+        let cluster = format!("[clusters.main]\nurl = \"{}", server.url("postgres"));
+        assert!(text.contains(&cluster), "{text}");
+        let tls = format!(
+            "[gateway]\ntls = {{ certificate_file = \"{}\", key_file = \"{}\", required = false }}\n",
+            at("good.pem"),
+            at("good.key")
+        );
+        let text = text.replacen("[gateway]\n", &tls, 1);
+        text.replace(&cluster, &format!("{cluster}?sslmode=verify-full&sslrootcert={}", at("ca.pem")))
+    })
+    .await;
+    let tenant = with_a_row(&gateway, "acme");
+    let authority = folder.path().join("ca.pem");
+    let client = Client { address: &gateway.address, tenant: &tenant, authority: &authority };
+    let mut wire = client.enter(&[b"postgresql"], true).expect("a session");
+    for len in [100, 60_000, 16 * 1024, 16 * 1024 - 5, 2_000_000, 65_536, 3] {
+        // Nothing that a piece in the wrong place would leave as it is.
+        let parameter: String =
+            (0..len).map(|at| char::from(b'a' + u8::try_from((at / 7 + at / 1000) % 26).expect("a letter"))).collect();
+        for round in 0..2 {
+            let sql = "SELECT $1::text || '!'";
+            wire.send(&[parse("", sql), bind_of(parameter.as_bytes()), execute(""), sync()].concat());
+            let answer = wire.until_ready();
+            assert!(answer.failures.is_empty() && answer.status == Some('I'), "{len}, {round}: {:?}", answer.failures);
+            let row = answer.first().unwrap_or_default();
+            assert!(row.strip_suffix('!') == Some(parameter.as_str()), "{len}, {round}: {} bytes came back", row.len());
+        }
+        // Many rows of that size together, and a client that goes on at once.
+        let several = (4_000_000 / len).clamp(2, 300);
+        let rows = wire.query(&format!("SELECT repeat(chr(64 + n % 26), {len}) FROM generate_series(1, {several}) n"));
+        let lens: Vec<usize> = rows.rows.iter().map(|row| row[0].as_deref().unwrap_or_default().len()).collect();
+        assert_eq!((lens, rows.status), (vec![len; several], Some('I')));
+    }
+    // Dropped in the middle, with a lot on its way both ways.
+    wire.send(&[parse("", "SELECT $1::text"), bind_of(&vec![b'x'; 1_000_000]), execute(""), sync()].concat());
+    wire.vanish();
+    let mut wire = client.enter(&[], false).expect("a session");
+    assert_eq!(wire.query(READ).first(), Some("of acme"));
 }
