@@ -3,6 +3,8 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -92,6 +94,15 @@ async fn house() -> (Gateway, Tenant, PathBuf, String) {
     (gateway, alpha, state, format!("http://{address}"))
 }
 
+/// What is served at `/metrics` there.
+fn metrics(address: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(std::io::Error::other(answer)) }
+}
+
 fn login(address: &str, tenant: &Tenant) -> Result<Wire, guardian_tests::Failure> {
     Wire::login(address, &[("user", &tenant.slug)], &tenant.password)
 }
@@ -142,8 +153,14 @@ async fn it_serves_and_restarts_without_the_control_plane() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_successor_takes_over_without_a_refused_connection() {
     let (gateway, alpha, state, control) = house().await;
+    let metrics_at = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").to_string();
+    let config = gateway.installation.config();
+    let text = fs::read_to_string(&config).expect("read the configuration");
+    let text = text.replacen("[gateway]\n", &format!("[gateway]\nmetrics_listen = \"{metrics_at}\"\n"), 1);
+    fs::write(&config, text).expect("write the configuration");
     let mut first = Alone::start(&gateway, &control, &state, false);
     patiently(|| login(&first.address, &alpha)).expect("it serves");
+    metrics(&metrics_at).expect("metrics of the first one");
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -166,6 +183,7 @@ async fn a_successor_takes_over_without_a_refused_connection() {
     let so_far = served.load(Ordering::Relaxed);
     patiently(|| if served.load(Ordering::Relaxed) > so_far + 50 { Ok(()) } else { Err(()) })
         .expect("the second one serves");
+    patiently(|| metrics(&metrics_at)).expect("metrics of the second one");
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.join().expect("no client was refused");
@@ -183,7 +201,7 @@ async fn draining_lets_a_transaction_end() {
     edge.signal(Signal::TERM);
     // The idle one is told at once; the port takes nobody else.
     assert_eq!(idle.until_ready().code(), "57P01");
-    patiently(|| match std::net::TcpStream::connect(&edge.address) {
+    patiently(|| match TcpStream::connect(&edge.address) {
         Ok(_) => Err(()),
         Err(_) => Ok(()),
     })

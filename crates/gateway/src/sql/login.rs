@@ -222,8 +222,12 @@ impl Asked {
         let mut sources = Sources::default();
         sources.add("user name", of_user);
         sources.add("server name", channel.server_name_tenant.as_deref());
-        let database = packet.get("database").filter(|database| *database != user);
-        let is_admin = database == Some(ADMIN_DATABASE);
+        let login = name.parse().ok().and_then(|name| view.login(&name)).cloned();
+        let asked_for = packet.get("database").unwrap_or(&user);
+        // Clients name the database after the user when nobody names it: then it says something only of an administrator.
+        let database = Some(asked_for).filter(|database| *database != user);
+        let is_admin_s = login.as_ref().is_some_and(|login| matches!(login.scope, LoginScope::Admin));
+        let is_admin = asked_for == ADMIN_DATABASE && (database.is_some() || is_admin_s);
         let shared = &view.installation.shared.database;
         if !is_admin {
             sources.add("database name", database.filter(|database| database != shared));
@@ -246,7 +250,6 @@ impl Asked {
                 other => add_setting(&mut settings, other, value)?,
             }
         }
-        let login = name.parse().ok().and_then(|name| view.login(&name)).cloned();
         let by_certificate = login.as_ref().is_some_and(|login| {
             login.proof == LoginProof::Certificate && channel.certificate_name.as_deref() == Some(login.name.as_str())
         });

@@ -94,8 +94,9 @@ impl Gateway {
         let predecessor = Predecessor::find(&state.path().join(TAKEOVER));
         let adopted = predecessor.as_ref().map(Predecessor::sockets).transpose()?.unwrap_or_default();
         let folder = global.config.parent().map_or_else(PathBuf::new, Path::to_owned);
-        // A predecessor holds that address until it has drained.
+        // A predecessor holds that address until it is told to stop.
         let metrics = if predecessor.is_none() { metrics_listener(&config).await? } else { None };
+        let metrics_later = config.metrics_listen.clone().filter(|_| predecessor.is_some());
         let start = Start { config, folder, snapshot: kept.snapshot, keys: kept.keys, adopted };
         let data_plane = DataPlane::start(start).await?;
         let address = data_plane.address();
@@ -103,6 +104,9 @@ impl Gateway {
         let work = TaskTracker::new();
         if let Some(listener) = metrics {
             data_plane.spawn_metrics(listener, &work, &stop.token);
+        }
+        if let Some(address) = metrics_later {
+            data_plane.spawn_metrics_later(address, &work, &stop.token);
         }
         data_plane.spawn(source, Some(keep), &work, &stop.token);
         let took_over = predecessor.is_some();

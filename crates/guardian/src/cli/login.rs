@@ -111,6 +111,13 @@ fn shown_once(made: &NewLogin, what: &str, output: Output) -> anyhow::Result<()>
         Some(_) => output.remark(format!("{name} {what}; its password cannot be shown again")),
         None => output.remark(format!("{name} {what}; connect with the certificate of this common name")),
     }
+    match made.login.scope {
+        LoginScope::AnyTenant { switch: Switch::Never } => output.remark("put a tenant in place of TENANT"),
+        LoginScope::AnyTenant { .. } => {
+            output.remark("put a tenant in place of TENANT, or leave `.TENANT` out and name it on the open connection");
+        }
+        LoginScope::Tenant { .. } | LoginScope::Admin => {}
+    }
     Ok(())
 }
 

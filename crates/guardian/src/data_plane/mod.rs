@@ -107,4 +107,9 @@ impl DataPlane {
     pub(crate) fn spawn_metrics(&self, listener: tokio::net::TcpListener, work: &TaskTracker, stop: &CancellationToken) {
         work.spawn(metrics::serve(listener, Arc::clone(&self.gateway), stop.clone()));
     }
+
+    /// The same as soon as the gateway before has let go of the address.
+    pub(crate) fn spawn_metrics_later(&self, address: String, work: &TaskTracker, stop: &CancellationToken) {
+        work.spawn(metrics::serve_later(address, Arc::clone(&self.gateway), stop.clone()));
+    }
 }

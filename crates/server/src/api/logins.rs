@@ -3,7 +3,7 @@
 
 use axum::{Json, extract::State, http::StatusCode};
 use guardian_model::{
-    Login, LoginName, LoginProof, LoginScope, Permission, Switch,
+    Login, LoginName, LoginProof, LoginScope, Permission,
     api::{AskedScope, CreateLogin, NewLogin},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -117,8 +117,8 @@ async fn with_address(state: &AppState, login: Login, password: Option<String>) 
             let slug = state.store.tenant(&tenant.into()).await?.map(|tenant| tenant.slug);
             slug.map_or_else(|| login.name.to_string(), |slug| format!("{}.{slug}", login.name))
         }
-        LoginScope::AnyTenant { switch: Switch::Never } => format!("{}.{ANY_TENANT}", login.name),
-        LoginScope::AnyTenant { switch: Switch::Identity | Switch::Tenant } | LoginScope::Admin => login.name.to_string(),
+        LoginScope::AnyTenant { .. } => format!("{}.{ANY_TENANT}", login.name),
+        LoginScope::Admin => login.name.to_string(),
     };
     let database = match login.scope {
         LoginScope::Admin => ADMIN_DATABASE.to_owned(),

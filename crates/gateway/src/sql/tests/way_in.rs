@@ -46,6 +46,7 @@ fn view() -> View {
         login("app", any(Switch::Never), LoginProof::Password),
         login("switcher", any(Switch::Tenant), LoginProof::Password),
         login("admin", LoginScope::Admin, LoginProof::Password),
+        login("guardian", LoginScope::Admin, LoginProof::Password),
         login("cert", of(0), LoginProof::Certificate),
     ];
     View::of(snapshot(tenants, logins))
@@ -66,7 +67,10 @@ fn packet(parameters: &[(&str, &str)]) -> Vec<u8> {
 
 /// A client that sends a packet and proves itself with a password, a byte at a time.
 fn connect_with(packet: &[u8], password: &[u8], channel: &Channel) -> Outcome {
-    let view = view();
+    connect_to(&view(), packet, password, channel)
+}
+
+fn connect_to(view: &View, packet: &[u8], password: &[u8], channel: &Channel) -> Outcome {
     let mut login = Login::new([7; 32]);
     let mut client = ScramSha256::new(password, ChannelBinding::unsupported());
     let (mut sent, mut taken) = (Vec::new(), 0);
@@ -77,7 +81,7 @@ fn connect_with(packet: &[u8], password: &[u8], channel: &Channel) -> Outcome {
         for byte in to_send.drain(..) {
             assert!(matches!(progress, Ok(Progress::More)), "{progress:?}");
             input.push(byte);
-            progress = login.feed(&mut input, channel, &view, &mut sent);
+            progress = login.feed(&mut input, channel, view, &mut sent);
         }
         match progress {
             Ok(Progress::More) => {}
@@ -357,4 +361,18 @@ fn a_goodbye_in_place_of_anything_is_heard_in_silence() {
         assert!(matches!(result, Ok(Progress::Gone)), "{result:?}");
         assert_eq!(sent, heard, "nothing for it");
     }
+}
+
+#[test]
+fn an_administrator_may_have_the_name_of_the_console() {
+    for parameters in [&[("user", "guardian")][..], &[("user", "guardian"), ("database", "guardian")]] {
+        assert!(matches!(connect(parameters).unwrap().role, Role::Admin), "{parameters:?}");
+    }
+    assert!(matches!(connect(&[("user", "guardian"), ("database", "helpdesk")]), Err(Refusal::Authentication { .. })));
+    // A tenant's login of that name is not taken for one.
+    let bound =
+        login("guardian", LoginScope::Tenant { tenant: tenant(1, "acme", TenantState::Active).id }, LoginProof::Password);
+    let view = View::of(snapshot(vec![tenant(1, "acme", TenantState::Active)], vec![bound]));
+    let named_after_it = packet(&[("user", "guardian"), ("database", "guardian")]);
+    assert_eq!(slug_of(connect_to(&view, &named_after_it, PASSWORD, &Channel::default()).result), "acme");
 }
