@@ -188,6 +188,22 @@ async fn settings_at_start_up_are_answered_in_the_server_s_words() {
         assert_eq!(told, code, "{parameter}={value}: {message}");
         assert!(message.contains(of), "{parameter}={value}: {message}");
     }
+    // As PostgreSQL spells them, to those who are bound and to those who are not yet.
+    let app = gateway.login("app", &json!({ "kind": "any_tenant", "switch": "tenant" }));
+    gateway.connect_as("app", &app);
+    for (user, password) in [("alpha", &tenant.password), ("app", &app), ("app.alpha", &app)] {
+        let asked =
+            [("user", user), ("client_encoding", "'utf-8'"), ("DateStyle", "iso"), ("timezone", "utc"), ("a.b", "As It Is")];
+        let mut wire = Wire::login(&gateway.address, &asked, password).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let told = String::from_utf8_lossy(&wire.seen).into_owned();
+        for report in ["client_encoding\0UTF8\0", "DateStyle\0ISO, MDY\0", "TimeZone\0UTC\0"] {
+            assert!(told.contains(report), "{user}: {report} in {told}");
+        }
+        if user != "app" {
+            assert_eq!(wire.scalar("SELECT current_setting('a.b') || current_setting('DateStyle')"), "As It IsISO, MDY");
+            assert!(!String::from_utf8_lossy(&wire.seen[told.len()..]).contains("DateStyle\0"), "{user} is told again");
+        }
+    }
     // Nobody else is the worse for it.
     assert_eq!(gateway.connect(&tenant).scalar("SELECT 1"), "1");
 }

@@ -87,6 +87,23 @@ pub(crate) fn statement<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str
     text
 }
 
+/// What stands between the values in the answer to [`question`].
+pub(crate) const SEPARATOR: char = '\u{1f}';
+
+/// A query for what a server makes of settings, in one column. It leaves nothing behind.
+pub(crate) fn question(wishes: &[(String, String)]) -> String {
+    let mut text = "SELECT pg_catalog.concat_ws(E'\\x1f'".to_owned();
+    for (name, value) in wishes {
+        text.push_str(", pg_catalog.set_config(");
+        literal(&mut text, name);
+        text.push_str(", ");
+        literal(&mut text, value);
+        text.push_str(", true)");
+    }
+    text.push(')');
+    text
+}
+
 fn literal(text: &mut String, value: &str) {
     text.push_str("E'");
     for character in value.chars() {
@@ -112,6 +129,16 @@ mod tests {
         assert_eq!(statement([("App.x", "1")]), r#"SET "App"."x" = E'1';"#);
         assert_eq!(statement([("Search_Path", "a, b")]), "SELECT pg_catalog.set_config(E'Search_Path', E'a, b', false);");
         assert_eq!(statement([]), "");
+    }
+
+    #[test]
+    fn a_question_leaves_nothing_behind() {
+        let wishes = [("DateStyle".to_owned(), "iso".to_owned()), ("a".to_owned(), "', false) --".to_owned())];
+        assert_eq!(
+            question(&wishes),
+            "SELECT pg_catalog.concat_ws(E'\\x1f', pg_catalog.set_config(E'DateStyle', E'iso', true), \
+             pg_catalog.set_config(E'a', E''', false) --', true))"
+        );
     }
 
     #[test]

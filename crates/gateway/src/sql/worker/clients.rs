@@ -7,7 +7,6 @@ use std::{
 
 use aws_lc_rs::rand;
 use guardian_model::snapshot::{SnapshotLogin, SnapshotTenant};
-use guardian_pgwire::backend;
 
 use super::{
     Message, Subject, Worker,
@@ -351,52 +350,6 @@ impl Worker {
 
     fn is_welcomed(&mut self, at: usize) -> bool {
         self.clients.get_mut(at).and_then(Client::session).is_some_and(|session| session.welcomed)
-    }
-
-    /// Tells a client that it is in, once it is known what its servers report.
-    pub(super) fn welcome(&mut self, at: usize) {
-        let Some(tenant) = self.clients.get_mut(at).and_then(Client::session).map(|session| session.tenant) else { return };
-        let (target, pool) = match tenant {
-            Some(tenant) => (Rc::clone(&self.tenants[tenant].target), self.tenants[tenant].pool),
-            None => match self.shared_target() {
-                Ok(found) => found,
-                Err(refusal) => return self.end_client(at, &refusal),
-            },
-        };
-        let base = target.base.borrow().clone();
-        let Some(base) = base else {
-            target.welcomes.borrow_mut().push(at);
-            self.open_for_welcome(pool, &target);
-            return;
-        };
-        let Some(client) = self.clients.get_mut(at) else { return };
-        let (process, secret) = (client.process, client.secret);
-        let Some(session) = client.session() else { return };
-        if session.welcomed {
-            return;
-        }
-        session.welcomed = true;
-        // Settings that servers report are restored for the client wherever it goes; the others are given with a hand-over.
-        let mut told = base;
-        let mut others = Vec::new();
-        for (name, value) in session.wished.iter() {
-            let reported = told.iter().map(|(known, _)| known).find(|known| known.eq_ignore_ascii_case(name));
-            match reported.map(str::to_owned) {
-                Some(known) => told = told.with(known.as_bytes(), value.as_bytes()),
-                None => others.push((name.clone(), value.clone())),
-            }
-        }
-        session.wished = Rc::new(others);
-        session.told = Arc::clone(&told);
-        let mut out = Vec::with_capacity(512);
-        backend::write_auth_ok(&mut out);
-        for (name, value) in told.iter() {
-            backend::write_parameter_status(&mut out, name, value);
-        }
-        backend::write_key(&mut out, process, &secret.to_be_bytes());
-        backend::write_ready(&mut out, b'I');
-        self.send_client(at, &out);
-        self.jobs.push_back(super::Job::Client(at));
     }
 
     pub(super) fn send_client(&mut self, at: usize, bytes: &[u8]) {

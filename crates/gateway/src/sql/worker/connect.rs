@@ -135,6 +135,7 @@ impl Worker {
             up: Upstream::new(settings),
             pool: pool_at,
             target: Rc::clone(target),
+            spelling: None,
             base: Arc::default(),
             tag: None,
             holder: None,

@@ -15,6 +15,7 @@ mod servers;
 mod state;
 mod switching;
 mod traffic;
+mod welcome;
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -103,6 +103,7 @@ impl Worker {
             password,
             base: RefCell::new(None),
             pins: RefCell::new(Vec::new()),
+            spelled: RefCell::default(),
             welcomes: RefCell::new(Vec::new()),
         });
         self.targets.insert(key, Rc::clone(&target));

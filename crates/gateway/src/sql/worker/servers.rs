@@ -107,6 +107,7 @@ impl Worker {
             let Some(server) = self.servers.get(at) else { return bytes.len() };
             let step = match server.state {
                 ServerState::Attached(client) => self.answer_client(at, client, &bytes[used..]),
+                ServerState::Preparing { .. } if server.spelling.is_some() => self.take_spelling(at, &bytes[used..]),
                 ServerState::Preparing { .. } => {
                     self.servers[at].up.overhear(&bytes[used..]);
                     self.take_preparing(at, &bytes[used..])
@@ -360,6 +361,9 @@ impl Worker {
         server.line.socket.deregister(&self.registry);
         self.forget_cancels(at);
         self.jobs.push_back(Job::Dispatch(server.pool));
+        if let Some(spelling) = server.spelling {
+            self.was_not_spelled(&spelling);
+        }
     }
 
     pub(super) fn send_server(&mut self, at: usize, bytes: &[u8]) -> bool {

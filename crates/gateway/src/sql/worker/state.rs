@@ -2,7 +2,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     rc::Rc,
     sync::Arc,
@@ -172,6 +172,8 @@ pub(super) struct Server {
     pub(super) up: Upstream,
     pub(super) pool: usize,
     pub(super) target: Rc<Target>,
+    /// What it is asked about a new client's settings.
+    pub(super) spelling: Option<Box<super::welcome::Spelling>>,
     /// What it reports after a reset.
     pub(super) base: Arc<Settings>,
     /// Whose context it is in, once what it owes has been answered.
@@ -252,6 +254,8 @@ pub(super) struct Target {
     pub(super) base: RefCell<Option<Arc<Settings>>>,
     /// Settings that some session made the role's default, with the values to send against them.
     pub(super) pins: RefCell<Vec<(String, String)>>,
+    /// What servers make of settings of start-up packets.
+    pub(super) spelled: RefCell<HashMap<(String, String), Box<str>>>,
     /// Clients that wait to be told they are in.
     pub(super) welcomes: RefCell<Vec<usize>>,
 }
