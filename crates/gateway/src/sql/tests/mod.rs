@@ -1,5 +1,6 @@
 //! The protocol's state machine and the way in, without IO.
 
+mod alike;
 mod conversations;
 mod model;
 mod own_statements;

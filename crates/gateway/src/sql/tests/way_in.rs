@@ -31,7 +31,7 @@ fn login(name: &str, scope: LoginScope, proof: LoginProof) -> SnapshotLogin {
 }
 
 /// Tenants acme, beta, one suspended and one deleted; logins of every kind.
-fn view() -> View {
+pub(super) fn view() -> View {
     let tenants = vec![
         tenant(1, "acme", TenantState::Active),
         tenant(2, "beta", TenantState::Active),
@@ -53,13 +53,13 @@ fn view() -> View {
 }
 
 /// What a client came to hear and be.
-struct Outcome {
-    result: Result<Admitted, Refusal>,
+pub(super) struct Outcome {
+    pub(super) result: Result<Admitted, Refusal>,
     /// The bytes that it was sent before.
-    sent: Vec<u8>,
+    pub(super) sent: Vec<u8>,
 }
 
-fn packet(parameters: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn packet(parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut packet = Vec::new();
     startup::write_startup(&mut packet, parameters);
     packet
@@ -70,7 +70,7 @@ fn connect_with(packet: &[u8], password: &[u8], channel: &Channel) -> Outcome {
     connect_to(&view(), packet, password, channel)
 }
 
-fn connect_to(view: &View, packet: &[u8], password: &[u8], channel: &Channel) -> Outcome {
+pub(super) fn connect_to(view: &View, packet: &[u8], password: &[u8], channel: &Channel) -> Outcome {
     let mut login = Login::new([7; 32]);
     let mut client = ScramSha256::new(password, ChannelBinding::unsupported());
     let (mut sent, mut taken) = (Vec::new(), 0);
