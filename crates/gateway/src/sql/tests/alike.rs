@@ -5,7 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use guardian_pgwire::{frame::HEADER_LEN, scram::ScramError};
+use guardian_model::snapshot::Secret;
+use guardian_pgwire::{
+    frame::HEADER_LEN,
+    frontend,
+    scram::{MECHANISM, ScramError},
+};
 use tracing::{
     Event, Metadata, Subscriber,
     field::Field,
@@ -13,7 +18,10 @@ use tracing::{
 };
 
 use super::way_in::{connect_to, packet, view};
-use crate::sql::login::Channel;
+use crate::{
+    View,
+    sql::login::{Channel, Login, Progress},
+};
 
 /// What the checks of proofs came to, as they say it to whoever looks for causes.
 #[derive(Debug, Default, Clone)]
@@ -71,4 +79,30 @@ fn whoever_fails_fails_at_the_same_point_of_the_same_exchange() {
         assert_eq!(salt.len(), of_known.3.len(), "{user}");
         assert_eq!(salt, fail(user).3, "{user}: a salt that changes tells that nobody is there");
     }
+}
+
+/// The salt that a gateway with this secret of its own offers.
+fn salt(view: &View, secret: [u8; 32], user: &str) -> String {
+    let mut login = Login::new(secret);
+    let (mut input, mut out) = (packet(&[("user", user)]), Vec::new());
+    frontend::write_sasl_initial(&mut input, MECHANISM, b"n,,n=,r=abc");
+    let progress = login.feed(&mut input, &Channel::default(), view, &mut out).unwrap();
+    assert!(matches!(progress, Progress::More), "{progress:?}");
+    String::from_utf8(out).unwrap().split(',').find(|part| part.starts_with("s=")).unwrap().to_owned()
+}
+
+#[test]
+fn a_salt_is_the_same_at_every_gateway_and_after_a_restart() {
+    let with_password = |password: &str| {
+        let mut view = view();
+        let password = Some(Secret::new(password.to_owned()));
+        Arc::make_mut(&mut view.installation).application_password = password;
+        view
+    };
+    let view = with_password("of the application");
+    for user in ["bound", "nobody", "nobody.acme"] {
+        assert_eq!(salt(&view, [7; 32], user), salt(&view, [8; 32], user), "{user}");
+    }
+    // Nobody outside can tell it beforehand.
+    assert_ne!(salt(&view, [7; 32], "nobody"), salt(&with_password("of another"), [7; 32], "nobody"));
 }
