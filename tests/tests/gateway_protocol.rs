@@ -91,6 +91,23 @@ async fn prepared_statements_go_with_the_client_from_tenant_to_tenant() {
             }
         }
 
+        // Sent at once with what comes before and behind, each a message or group of its own.
+        let names_of = "SELECT string_agg(name, ',') FROM tag";
+        let mut at_once = Vec::new();
+        for name in [alpha, bravo] {
+            at_once.extend(query(&format!("SET guardian.tenant = '{name}'")));
+            at_once.extend(query(names_of));
+            at_once.extend([bind("", name), execute(""), sync()].concat());
+            at_once.extend(query(names_of));
+        }
+        wire.send(&at_once);
+        for name in [alpha, bravo] {
+            for expected in [None, Some(format!("of {name}")), None, Some(format!("of {name}"))] {
+                let answer = wire.until_ready();
+                assert_eq!((answer.failures.as_slice(), answer.first()), (&[][..], expected.as_deref()), "{pooling}");
+            }
+        }
+
         // In company, or within a transaction, it is none; nothing of it is carried out.
         let here = run(&mut wire, "show").first().map(str::to_owned);
         let other = names.iter().find(|name| here.as_deref() != Some(name.as_str())).expect("the other one");

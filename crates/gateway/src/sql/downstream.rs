@@ -39,6 +39,7 @@ pub(crate) const OWED_MAX: usize = 4096;
 
 /// The protocol state of one client.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Downstream {
     /// Numbers clients of one worker, to tell whose unnamed statement a server has.
     pub(crate) serial: u64,
@@ -323,10 +324,14 @@ impl Downstream {
         if is_short && !message.is_whole() {
             return Walk::Incomplete;
         }
+        let is_switch = is_short && switch::resembles(message.body_so_far());
+        if is_switch && up.may_settle() {
+            return Walk::Waits;
+        }
         // A simple query does away with the unnamed statement, also one that fails.
         self.drop_unnamed();
         up.prepared.unnamed_of = None;
-        if is_short && switch::resembles(message.body_so_far()) {
+        if is_switch {
             return Walk::Refused(Refusal::SwitchMisplaced);
         }
         passed(up, Asked::Query(None))
@@ -348,6 +353,9 @@ impl Downstream {
                 return Ok(Walk::Incomplete);
             }
             if switch::resembles(prefix.rest) {
+                if up.may_settle() {
+                    return Ok(Walk::Waits);
+                }
                 if prefix.name.is_empty() {
                     self.drop_unnamed();
                 }
@@ -445,6 +453,9 @@ impl Downstream {
             return Ok(Walk::Waits);
         }
         if self.own(prefix.statement).is_some() {
+            if up.may_settle() {
+                return Ok(Walk::Waits);
+            }
             return message.refused(Refusal::SwitchMisplaced, "a Bind of a change of the tenant", OWN_LEN_MAX);
         }
         if names == Names::Own || prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark()) {
@@ -476,6 +487,9 @@ impl Downstream {
         }
         let is_own = !is_portal && self.own(target.name).is_some();
         if is_own && !is_close {
+            if up.may_settle() {
+                return Ok(Walk::Waits);
+            }
             return Ok(Walk::Refused(Refusal::SwitchMisplaced));
         }
         if is_portal || names == Names::Own && !is_own {

@@ -219,6 +219,11 @@ impl Upstream {
         self.status != IDLE || self.in_group
     }
 
+    /// Whether the next message begins something of its own, and answers that are still to come say whether a transaction is open.
+    pub(crate) fn may_settle(&self) -> bool {
+        !self.asked.is_empty() && !self.in_group && !self.failed && !self.copy_in
+    }
+
     /// Whether the server owes nothing and is outside a transaction, with no message cut in two.
     pub(crate) fn is_settled(&self) -> bool {
         self.asked.is_empty()

@@ -271,6 +271,39 @@ fn a_group_with_anything_else_in_it_is_refused_to_its_end() {
     assert!(!down.is_apart());
 }
 
+#[test]
+fn a_switch_behind_what_is_not_answered_waits_to_be_the_next() {
+    let switches = [vec![query(SET)], group(SET), vec![bind(b"one"), execute(), sync()], vec![describe(b"one"), flush()]];
+    for (names, switch) in [Names::Translated, Names::Own].into_iter().flat_map(|n| switches.iter().map(move |s| (n, s))) {
+        // Outside a transaction it is next; within one it is refused.
+        for (status, open) in [(b"I", true), (b"T", false), (b"E", false)] {
+            let mut down = Downstream::default();
+            says(&mut down, &[parse(b"one", SET), sync()]);
+            let (mut up, mut statements, mut out) =
+                (Upstream::new(Arc::new(Settings::default())), Statements::starting_at(0), Vec::new());
+            let messages = [vec![query(b"SELECT 1")], switch.clone()].concat().concat();
+            let forwarded = down.forward(&messages, &mut up, &mut statements, names, &mut out).unwrap();
+            assert_eq!((forwarded.bytes, forwarded.step), (&query(b"SELECT 1")[..], Step::Full));
+            let rest = messages[forwarded.consumed..].to_vec();
+            let answer = [message(b'C', b"SELECT 1\0"), message(b'Z', status)].concat();
+            up.answer(&answer, &mut Vec::new()).unwrap();
+            assert_eq!(up.is_settled(), open);
+            if open {
+                assert!(!matches!(down.open(&rest, &mut Vec::new()).unwrap(), Opening::Server));
+            } else {
+                let forwarded = down.forward(&rest, &mut up, &mut statements, names, &mut out).unwrap();
+                assert!(forwarded.consumed == rest.len() && !contains(forwarded.bytes, b"guardian"));
+            }
+        }
+        // In the middle of a group there is nothing to wait for.
+        let mut down = Downstream::default();
+        says(&mut down, &[parse(b"one", SET), sync()]);
+        let messages = [vec![parse(b"two", b"SELECT 1")], switch.clone()].concat();
+        let sent = Passing::new(names).sends(&mut down, &messages);
+        assert!(!contains(&sent, b"guardian"));
+    }
+}
+
 /// In session mode the client has a server connection all the while.
 #[test]
 fn the_rest_of_what_is_discarded_is_discarded() {
@@ -330,7 +363,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 /// carried out while the server is within something.
 #[test]
 fn a_prepared_switch_never_reaches_a_server() {
-    let others = [parse(b"two", b"SELECT 1"), bind(b"two"), describe(b"two"), query(b"BEGIN"), close(b"two"), execute()];
+    let others = [parse(b"two", b"SELECT 1"), bind(b"two"), describe(b"two"), close(b"two"), execute()];
     for names in [Names::Translated, Names::Own] {
         for other in &others {
             let mut down = Downstream::default();
