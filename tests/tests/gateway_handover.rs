@@ -56,7 +56,9 @@ async fn is_gone(direct: &mut PgConnection, process: &str) {
 /// The client is told that its server is lost, nothing of its statement was run, and all is well on another connection.
 fn was_told_and_goes_on(gateway: &Gateway, mut wire: Wire, tenant: &Tenant, how: &str) {
     let answer = wire.until_ready();
-    assert_eq!((answer.code(), answer.rows.len(), answer.status), ("08006", 0, None), "{how}: {answer:?}");
+    // What the server said at its end may be passed on.
+    assert!(matches!(answer.code(), "08006" | "57P01"), "{how}: {answer:?}");
+    assert_eq!((answer.rows.len(), answer.status), (0, None), "{how}: {answer:?}");
     let read = patiently(|| {
         let answer = gateway.connect(tenant).query(READ);
         answer.first().map(str::to_owned).ok_or(answer)
