@@ -15,7 +15,7 @@ CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
 HAS_NEXTEST := $(shell cargo nextest --version 2>/dev/null)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint generate matrix bench-postgres bench-control bench-sql-gateway tools
+.PHONY: help demo test lint generate matrix drivers drivers-full bench-postgres bench-control bench-sql-gateway tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,14 @@ generate: tools ## Write the generated files anew: docs/openapi.json, docs/guard
 
 matrix: ## Fetch PostgreSQL 13, 14 and 18, so that the tests run on them too
 	@scripts/fetch-matrix.sh "$(GUARDIAN_PG_MATRIX)"
+
+drivers: ## Fetch client drivers and their own test suites, so that the tests run them through the gateway
+	@scripts/fetch-drivers.sh "$(GUARDIAN_CACHE)/drivers"
+
+drivers-full: tools ## Run the drivers' test suites through the gateway, those included that take minutes
+	@scripts/fetch-drivers.sh "$(GUARDIAN_CACHE)/drivers" || true
+	$(CARGO) build --package guardian
+	$(CARGO) nextest run --package guardian-tests --test drivers --run-ignored all --no-capture
 
 bench-postgres: tools ## Measure what the tenant context costs a statement
 	@scripts/install-postgres.sh

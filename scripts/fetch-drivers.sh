@@ -8,7 +8,7 @@ mkdir -p "$folder"
 folder=$(cd "$folder" && pwd)
 missing=()
 
-python_packages=('psycopg[binary]==3.2.6' asyncpg==0.32.0 sqlalchemy==2.0.45 greenlet==3.2.4 pytest==8.4.2 distro==1.9.0 anyio==4.9.0)
+python_packages=('psycopg[binary]==3.2.6' psycopg2-binary==2.9.11 asyncpg==0.32.0 sqlalchemy==2.0.45 greenlet==3.2.4 pytest==8.4.2 distro==1.9.0 anyio==4.9.0)
 node_packages=(pg@8.16.3 postgres@3.4.7)
 # What node-postgres's own tests need beside its sources.
 node_suite_packages=(pg-types@2.2.0 pgpass@1.0.5 pg-protocol@1.10.3 pg-connection-string@2.9.1 pg-cloudflare@1.2.7 async@2.6.4
@@ -59,23 +59,21 @@ make_jdbc() {
     fi
 }
 
-# asyncpg publishes its tests with its sources.
-make_asyncpg() {
-    local pip=$folder/python/venv/bin/pip
+# Sources out of PyPI, of this checksum.
+python_source() {
+    local package=$1 file=$2 sha256=$3 pip=$folder/python/venv/bin/pip
+    shift 3
     [[ -x $pip ]] || { echo "It needs the part python."; return 1; }
-    "$pip" download --quiet --no-deps --no-binary asyncpg asyncpg==0.32.0
-    tar -xzf asyncpg-*.tar.gz --strip-components 1 --wildcards '*/tests'
-    rm asyncpg-*.tar.gz
+    "$pip" download --quiet --no-deps --no-binary "${package%%==*}" "$package"
+    echo "$sha256  $file" | sha256sum --check --quiet
+    tar -xzf "$file" --strip-components 1 "$@"
+    rm "$file"
 }
 
-# SQLAlchemy, too; its tests drive psycopg 3.
-make_sqlalchemy() {
-    local pip=$folder/python/venv/bin/pip
-    [[ -x $pip ]] || { echo "It needs the part python."; return 1; }
-    "$pip" download --quiet --no-deps --no-binary sqlalchemy sqlalchemy==2.0.45
-    tar -xzf sqlalchemy-*.tar.gz --strip-components 1
-    rm sqlalchemy-*.tar.gz
-}
+# These publish their tests with their sources. SQLAlchemy's drive psycopg 3.
+make_asyncpg() { python_source asyncpg==0.32.0 asyncpg-0.32.0.tar.gz 45e64e56714d888330b884aad1dfb363d0bf43fb343e3d1a8968525f3bade478 --wildcards '*/tests'; }
+make_psycopg2() { python_source psycopg2==2.9.11 psycopg2-2.9.11.tar.gz 964d31caf728e217c697ff77ea69c2ba0865fa41ec20bb00f0977e62fdcc52e3 --wildcards '*/tests'; }
+make_sqlalchemy() { python_source sqlalchemy==2.0.45 sqlalchemy-2.0.45.tar.gz 1632a4bda8d2d25703fdad6363058d882541bdaaee0e5e3ddfa0cd3229efce88; }
 
 # Sources of a Debian package, from the mirror that this machine uses, without touching its lists. Some mirrors lack some of a
 # package's files: only the named one has to come.
@@ -122,20 +120,13 @@ make_node_postgres() {
     done
 }
 
-make_psycopg() {
-    debian_source psycopg3=3.2.6-1 trixie psycopg3_3.2.6.orig.tar.xz \
-        53989ca6a856f6fcbcaea6eb1e7ce6051580a260669cf5c3a2716a5cdb807e2b
-    tar -xJf psycopg3_*.orig.tar.xz --strip-components 1
-    rm psycopg3_*
-}
-
 part python "${python_packages[*]}"
 part node "${node_packages[*]}"
 part jdbc "Debian's"
 part asyncpg 0.32.0
 part sqlalchemy 2.0.45
 part node_postgres "8.16.3 ${node_suite_packages[*]}"
-part psycopg 3.2.6-1
+part psycopg2 2.9.11
 
 if ((${#missing[@]})); then
     echo "These cannot be had here; the tests that want them are skipped, and say so: ${missing[*]}." >&2

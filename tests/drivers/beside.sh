@@ -48,7 +48,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj 
 if ((${#other[@]})); then chown nobody:nogroup "$folder/own/key"; fi
 port=$(free_port)
 "${other[@]}" "$bin/postgres" -D "$folder/own/data" -p "$port" -c listen_addresses=127.0.0.1 -c fsync=off \
-    -c unix_socket_directories="$folder/own" -c max_connections=200 -c ssl=on \
+    -c unix_socket_directories="$folder/own" -c max_connections=200 -c max_prepared_transactions=20 -c ssl=on \
     -c ssl_cert_file="$folder/own/certificate" -c ssl_key_file="$folder/own/key" >  "$folder/log.postgres" 2>&1 &
 server=$!
 administrator="postgres://administrator:administrator@127.0.0.1:$port/postgres"

@@ -13,6 +13,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 suites=${GUARDIAN_CACHE:-$HOME/.cache/guardian}/drivers
+export URL=postgres://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$PGDATABASE
 export PYTHONDONTWRITEBYTECODE=1 POOL_MODE=${POOL_MODE:-session} TARGET=${TARGET:-gateway} EXCLUDED=${EXCLUDED:-}
 
 # The runner's exit code when its suite is not there.

@@ -28,16 +28,19 @@ public final class Drive {
 
     private static final String TENANT = System.getenv("OTHER_TENANT");
     private static final boolean SESSION = !"transaction".equals(System.getenv("POOL_MODE"));
+    private static final String ADDRESS = env("PGHOST") + ":" + env("PGPORT");
+    private static final String DATABASE = env("PGDATABASE");
+    private static final String USER = env("PGUSER");
+    private static final String PASSWORD = env("PGPASSWORD");
     private static Connection connection;
     private static int passed = 0;
     private static int failed = 0;
 
     private static Connection connect(String... more) throws SQLException {
-        // The two lines of docs/guide/sql-gateway.md.
-        String url = "jdbc:postgresql://" + env("PGHOST") + ":" + env("PGPORT") + "/" + env("PGDATABASE");
+        String url = "jdbc:postgresql://" + ADDRESS + "/" + DATABASE;
         Properties properties = new Properties();
-        properties.setProperty("user", env("PGUSER"));
-        properties.setProperty("password", env("PGPASSWORD"));
+        properties.setProperty("user", USER);
+        properties.setProperty("password", PASSWORD);
         for (int at = 0; at < more.length; at += 2) {
             properties.setProperty(more[at], more[at + 1]);
         }
@@ -98,6 +101,14 @@ public final class Drive {
             statement.execute(sql);
             return statement.getUpdateCount();
         }
+    }
+
+    private static void asTheGuideSays() throws Exception {
+        Connection connection = DriverManager.getConnection("jdbc:postgresql://" + ADDRESS + "/" + DATABASE, USER, PASSWORD);
+        ResultSet rows = connection.createStatement().executeQuery("SELECT count(*) FROM tag");
+        rows.next();
+        same(rows.getLong(1), 0L);
+        connection.close();
     }
 
     private static void parameters() throws Exception {
@@ -278,6 +289,7 @@ public final class Drive {
 
     public static void main(String[] arguments) throws Exception {
         connection = connect();
+        step("as_the_guide_says", true, Drive::asTheGuideSays);
         step("parameters", true, Drive::parameters);
         step("prepared", true, Drive::prepared);
         step("batch", true, Drive::batch);

@@ -5,8 +5,8 @@ import { OTHER_TENANT, SESSION, run, step } from './steps.mjs'
 
 const pg = createRequire(process.env.NODE_FOLDER + '/')('pg')
 
-// The two lines of docs/guide/sql-gateway.md.
-const client = new pg.Client()
+// As docs/guide/sql-gateway.md says.
+const client = new pg.Client(process.env.URL)
 await client.connect()
 
 const one = async (text, values) => Object.values((await client.query({ text, values })).rows[0])[0]

@@ -5,9 +5,15 @@ import { OTHER_TENANT, SESSION, run, step } from './steps.mjs'
 
 const postgres = createRequire(process.env.NODE_FOLDER + '/')('postgres')
 
-// The two lines of docs/guide/sql-gateway.md.
-const sql = postgres({ max: 1, onnotice: (notice) => notices.push(notice.message) })
+const sql = postgres(process.env.URL, { max: 1, onnotice: (notice) => notices.push(notice.message) })
 const notices = []
+
+step('as the guide says', async () => {
+  const sql = postgres(process.env.URL)
+  const [{ count }] = await sql`SELECT count(*) FROM tag`
+  assert.equal(count, '0')
+  await sql.end()
+})
 
 step('parameters', async () => {
   const text = "Grüße, 'quotes' \\ and ☃"
