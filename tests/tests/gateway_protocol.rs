@@ -208,6 +208,10 @@ async fn settings_at_start_up_are_answered_in_the_server_s_words() {
     // As PostgreSQL spells them, to those who are bound and to those who are not yet.
     let app = gateway.login("app", &json!({ "kind": "any_tenant", "switch": "tenant" }));
     gateway.connect_as("app", &app);
+    // Whatever the connection at rest was last used with.
+    let other = [("user", "alpha"), ("DateStyle", "SQL, DMY"), ("application_name", "other")];
+    let mut before = Wire::login(&gateway.address, &other, &tenant.password).expect("a client");
+    assert_eq!(before.scalar("SHOW DateStyle"), "SQL, DMY");
     for (user, password) in [("alpha", &tenant.password), ("app", &app), ("app.alpha", &app)] {
         let asked =
             [("user", user), ("client_encoding", "'utf-8'"), ("DateStyle", "iso"), ("timezone", "utc"), ("a.b", "As It Is")];

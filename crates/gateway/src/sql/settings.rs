@@ -90,9 +90,12 @@ pub(crate) fn statement<'a>(settings: impl IntoIterator<Item = (&'a str, &'a str
 /// What stands between the values in the answer to [`question`].
 pub(crate) const SEPARATOR: char = '\u{1f}';
 
-/// A query for what a server makes of settings, in one column. It leaves nothing behind.
-pub(crate) fn question(wishes: &[(String, String)]) -> String {
-    let mut text = "SELECT pg_catalog.concat_ws(E'\\x1f'".to_owned();
+/// A query for what a server makes of settings, in one column behind an empty one. It leaves nothing behind. `date_style` is the
+/// one of a new session: what a client leaves out of its own is taken from there, not from the session before.
+pub(crate) fn question(date_style: Option<&str>, wishes: &[(String, String)]) -> String {
+    let mut text = "SELECT pg_catalog.concat_ws(E'\\x1f', pg_catalog.left(pg_catalog.set_config('DateStyle', ".to_owned();
+    literal(&mut text, date_style.unwrap_or("ISO, MDY"));
+    text.push_str(", true), 0)");
     for (name, value) in wishes {
         text.push_str(", pg_catalog.set_config(");
         literal(&mut text, name);
@@ -135,8 +138,9 @@ mod tests {
     fn a_question_leaves_nothing_behind() {
         let wishes = [("DateStyle".to_owned(), "iso".to_owned()), ("a".to_owned(), "', false) --".to_owned())];
         assert_eq!(
-            question(&wishes),
-            "SELECT pg_catalog.concat_ws(E'\\x1f', pg_catalog.set_config(E'DateStyle', E'iso', true), \
+            question(Some("SQL, DMY"), &wishes),
+            "SELECT pg_catalog.concat_ws(E'\\x1f', pg_catalog.left(pg_catalog.set_config('DateStyle', E'SQL, DMY', true), 0), \
+             pg_catalog.set_config(E'DateStyle', E'iso', true), \
              pg_catalog.set_config(E'a', E''', false) --', true))"
         );
     }

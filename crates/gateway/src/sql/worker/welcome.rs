@@ -106,7 +106,7 @@ impl Worker {
         self.jobs.push_back(Job::Client(at));
     }
 
-    /// Asks a server at rest, with the settings of a new one, what it makes of these; false if there is none.
+    /// Asks a server at rest what it makes of these; false if there is none.
     fn ask_spelling(
         &mut self,
         client: usize,
@@ -118,12 +118,12 @@ impl Worker {
     ) -> bool {
         let at_rest = self.pools[pool_at].servers.iter().copied().find(|&at| {
             let server = &self.servers[at];
-            matches!(server.state, ServerState::Idle) && Rc::ptr_eq(&server.target, target) && *server.up.settings == *base
+            matches!(server.state, ServerState::Idle) && Rc::ptr_eq(&server.target, target)
         });
         let Some(at) = at_rest else { return false };
         self.pools[pool_at].idle -= 1;
         let mut out = self.out();
-        frontend::write_query(&mut out, settings::question(&wishes).as_bytes());
+        frontend::write_query(&mut out, settings::question(base.get("DateStyle"), &wishes).as_bytes());
         let server = &mut self.servers[at];
         server.spelling = Some(Box::new(Spelling { client, process, wishes, answer: None, refused: None }));
         server.state = ServerState::Preparing { client: None, owed: Owed::default() };
@@ -183,7 +183,8 @@ impl Worker {
     fn was_spelled(&mut self, spelling: Spelling, at: usize) {
         let Spelling { client, process, wishes, answer, refused } = spelling;
         let answer = answer.and_then(|answer| String::from_utf8(answer).ok()).unwrap_or_default();
-        let values: Vec<&str> = answer.split(settings::SEPARATOR).collect();
+        // The first one is no wish's.
+        let values: Vec<&str> = answer.split(settings::SEPARATOR).skip(1).collect();
         if let Some(server) = self.servers.get(at).filter(|_| refused.is_none() && values.len() == wishes.len()) {
             let mut spelled = server.target.spelled.borrow_mut();
             if spelled.len() + wishes.len() > SPELLED_MAX {
