@@ -15,7 +15,9 @@ export const run = async (driver) => {
   let failed = 0
   for (const [name, action] of steps) {
     try {
-      await action()
+      // What hangs is to be named.
+      const late = new Promise((_, reject) => setTimeout(() => reject(new Error('no end within 60 s')), 60_000).unref())
+      await Promise.race([action(), late])
     } catch (error) {
       failed++
       console.log(`FAILED: ${name}`)
