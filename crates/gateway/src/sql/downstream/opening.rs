@@ -240,7 +240,8 @@ impl Downstream {
             b'P' if !has_run => self.take_parse(group, message),
             b'B' if !has_run => self.take_bind(group, message),
             b'D' if !has_run => self.take_describe(group, message),
-            b'C' => self.take_close(group, message),
+            // Its answer would have to stand behind the result, which there is none of before the end.
+            b'C' if !matches!(group.run, Run::Executed(_)) => self.take_close(group, message),
             b'E' if header.total() <= OWN_LEN_MAX => {
                 if !message.is_whole() {
                     return Ok(Taken::Incomplete);

@@ -248,7 +248,8 @@ fn a_group_with_anything_else_in_it_is_refused_to_its_end() {
     let own = group(SET);
     let other = group(b"SELECT 1");
     // Where the other message stands: before, and behind the Execute.
-    for (place, stranger) in [(1, &other[0]), (3, &other[0]), (4, &other[1]), (4, &other[3]), (4, &own[0])] {
+    for (place, stranger) in [(1, &other[0]), (3, &other[0]), (4, &other[1]), (4, &other[3]), (4, &own[0]), (4, &close(b""))]
+    {
         let (mut down, mut out) = (Downstream::default(), Vec::new());
         for message in &own[..place] {
             assert_eq!(down.open(message, &mut out).unwrap(), Opening::Consumed(message.len()));
