@@ -105,19 +105,27 @@ pub(crate) struct ContextFunction {
     pub(crate) parameters: &'static str,
     pub(crate) returns: &'static str,
     pub(crate) volatility: char,
+    /// As `pg_proc.proconfig` has them.
+    pub(crate) settings: &'static [&'static str],
     pub(crate) body: String,
 }
 
 /// The setting each of them carries: without the explicit `pg_temp` at the end, it would be searched first.
-pub(crate) const FUNCTION_SEARCH_PATH: &str = "search_path=pg_catalog, pg_temp";
+const SEARCH_PATH: &str = "search_path=pg_catalog, pg_temp";
 
 impl ContextFunction {
     /// `CREATE OR REPLACE FUNCTION`.
     pub(crate) fn create(&self) -> String {
         let volatility = if self.volatility == 's' { "STABLE PARALLEL SAFE" } else { "VOLATILE PARALLEL UNSAFE" };
+        let settings: String = self
+            .settings
+            .iter()
+            .filter_map(|setting| setting.split_once('='))
+            .map(|(name, value)| format!("SET {name} = {value} "))
+            .collect();
         format!(
             "CREATE OR REPLACE FUNCTION guardian.{}({}) RETURNS {} LANGUAGE plpgsql {volatility} SECURITY DEFINER \
-             SET search_path = pg_catalog, pg_temp AS $guardian${}$guardian$",
+             {settings}AS $guardian${}$guardian$",
             self.name, self.parameters, self.returns, self.body
         )
     }
@@ -133,6 +141,8 @@ pub(crate) fn functions(mechanism: Mechanism, key_type: KeyType) -> Vec<ContextF
             parameters: "capability pg_catalog.bytea",
             returns: "pg_catalog.text",
             volatility: 'v',
+            // A table small enough to be read whole would have the capability's hash computed for each row.
+            settings: &[SEARCH_PATH, "enable_seqscan=off"],
             body: if lookup { enter_by_lookup() } else { enter_by_register() },
         },
         ContextFunction {
@@ -141,6 +151,7 @@ pub(crate) fn functions(mechanism: Mechanism, key_type: KeyType) -> Vec<ContextF
             parameters: "ticket pg_catalog.bytea",
             returns: "pg_catalog.text",
             volatility: 'v',
+            settings: &[SEARCH_PATH],
             body: if lookup { redeem_by_lookup() } else { redeem_by_register() },
         },
     ];
@@ -155,6 +166,7 @@ pub(crate) fn functions(mechanism: Mechanism, key_type: KeyType) -> Vec<ContextF
                 KeyType::Text => "pg_catalog.text",
             },
             volatility: 's',
+            settings: &[SEARCH_PATH],
             body: tenant_key(key_type),
         });
     }
@@ -164,22 +176,22 @@ pub(crate) fn functions(mechanism: Mechanism, key_type: KeyType) -> Vec<ContextF
 // The bodies clear a context that they do not replace, and never raise: a raise would take the clearing back, and leave the
 // previous tenant's context to whoever comes next on this connection.
 
-// Each expression is planned anew after every reset of a connection, so that `enter` has as few as it can. The hash stands in
-// a variable: in the condition it would be computed for each row of a table small enough to be read whole.
+// Each expression is planned anew after every reset of a connection, so that `enter` has as few as it can: a loop over the one
+// row saves the one that would ask whether there was a row.
 
 fn enter_by_register() -> String {
     format!(
         "
 DECLARE
-  wanted pg_catalog.bytea := pg_catalog.sha256(enter.capability);
   found_register pg_catalog.text;
 BEGIN
-  SELECT pg_catalog.set_config('{REGISTER}', c.register, false) INTO found_register FROM guardian.capability AS c
-  WHERE c.hash OPERATOR(pg_catalog.=) wanted;
-  IF found_register IS NULL THEN
-    PERFORM pg_catalog.set_config('{REGISTER}', '', false);
-  END IF;
-  RETURN found_register;
+  FOR found_register IN SELECT pg_catalog.set_config('{REGISTER}', c.register, false) FROM guardian.capability AS c
+    WHERE c.hash OPERATOR(pg_catalog.=) pg_catalog.sha256(enter.capability)
+  LOOP
+    RETURN found_register;
+  END LOOP;
+  PERFORM pg_catalog.set_config('{REGISTER}', '', false);
+  RETURN NULL;
 END
 "
     )
@@ -209,13 +221,16 @@ fn enter_by_lookup() -> String {
     format!(
         "
 DECLARE
-  wanted pg_catalog.bytea := pg_catalog.sha256(enter.capability);
   found_register pg_catalog.text;
 BEGIN
-  SELECT c.register INTO found_register FROM guardian.capability AS c WHERE c.hash OPERATOR(pg_catalog.=) wanted;
-  PERFORM pg_catalog.set_config('{CAPABILITY_SETTING}',
-    CASE WHEN found_register IS NULL THEN '' ELSE pg_catalog.encode(enter.capability, 'hex') END, false);
-  RETURN found_register;
+  FOR found_register IN SELECT c.register FROM guardian.capability AS c
+    WHERE c.hash OPERATOR(pg_catalog.=) pg_catalog.sha256(enter.capability)
+  LOOP
+    PERFORM pg_catalog.set_config('{CAPABILITY_SETTING}', pg_catalog.encode(enter.capability, 'hex'), false);
+    RETURN found_register;
+  END LOOP;
+  PERFORM pg_catalog.set_config('{CAPABILITY_SETTING}', '', false);
+  RETURN NULL;
 END
 "
     )

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     quote::ident,
-    register::{self, ContextFunction, FUNCTION_SEARCH_PATH, Mechanism, REGISTER},
+    register::{self, ContextFunction, Mechanism, REGISTER},
 };
 
 /// A table of the registry: name, columns, and what the functions' owner may do to it.
@@ -172,7 +172,7 @@ impl Planner<'_> {
                     && found.definer
                     && !found.leakproof
                     && found.volatility == function.volatility
-                    && found.settings == [FUNCTION_SEARCH_PATH]
+                    && found.settings == function.settings
             });
             if !is_as_written {
                 statements.push(statement(&object, function.create(), purpose(name)));
