@@ -9,6 +9,7 @@ use guardian_tests::{
     Answer, Failure, Gateway, Tenant, Wire,
     wire::{Silence, bind, execute, message, parse, query, sync},
 };
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _};
 
@@ -227,6 +228,51 @@ async fn settings_at_start_up_are_answered_in_the_server_s_words() {
     }
     // Nobody else is the worse for it.
     assert_eq!(gateway.connect(&tenant).scalar("SELECT 1"), "1");
+}
+
+/// Drivers wait until a cancel's connection is closed before they send what it must not meet.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_is_over_when_the_server_has_dealt_with_it() {
+    let gateway = Gateway::start(&Server::own(), "server_connections = 2").await;
+    let tenant = gateway.tenant("alpha", "row-session");
+    let mut direct = gateway.direct().await;
+    let postmaster = "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int";
+    let postmaster: i32 = sqlx::query_scalar(postmaster).fetch_one(&mut direct).await.expect("ask for the process");
+    let postmaster = Pid::from_raw(postmaster).expect("a process");
+    let mut wire = gateway.connect(&tenant);
+    let process: i32 = wire.scalar("SELECT pg_backend_pid()").parse().expect("a number");
+    wire.send(&query("SELECT pg_sleep(60)"));
+    let is_sleeping = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep')";
+    while !sqlx::query_scalar::<_, bool>(is_sleeping)
+        .bind(process)
+        .fetch_one(&mut direct)
+        .await
+        .expect("look at the process")
+    {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+
+    // Nobody is there to read the request.
+    kill_process(postmaster, Signal::STOP).expect("stop the server");
+    let mut canceller = Wire::open(&gateway.address);
+    let mut cancel = Vec::new();
+    startup::write_cancel(&mut cancel, wire.key.0, &wire.key.1);
+    canceller.send(&cancel);
+    let was_closed = canceller.drain_raw(Duration::from_millis(500));
+    kill_process(postmaster, Signal::CONT).expect("let the server go on");
+    assert!(!was_closed, "before the server had heard of it");
+    assert!(canceller.drain_raw(PATIENCE));
+    assert_eq!(wire.until_ready().code(), "57014");
+    assert_eq!(wire.scalar("SELECT 'goes on'"), "goes on");
+
+    // With nothing to cancel, or the wrong secret, it is over at once.
+    for secret in [wire.key.1.clone(), vec![0; 4]] {
+        let mut canceller = Wire::open(&gateway.address);
+        let mut cancel = Vec::new();
+        startup::write_cancel(&mut cancel, wire.key.0, &secret);
+        canceller.send(&cancel);
+        assert!(canceller.drain_raw(PATIENCE));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

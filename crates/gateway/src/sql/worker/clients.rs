@@ -178,12 +178,10 @@ impl Worker {
             Ok(Progress::Gone) => self.lose_client(at),
             Ok(Progress::Cancel { process, secret }) => {
                 if let Ok(secret) = <[u8; 4]>::try_from(secret.as_slice()) {
-                    let secret = u32::from_be_bytes(secret);
-                    for worker in 0..self.shared.mailboxes.len() {
-                        self.tell(worker, Message::Cancel { process, secret });
-                    }
+                    self.pass_cancel(at, process, u32::from_be_bytes(secret));
+                } else {
+                    self.remove_client(at);
                 }
-                self.remove_client(at);
             }
             Ok(Progress::Admitted(admitted)) => {
                 self.send_client(at, &out);

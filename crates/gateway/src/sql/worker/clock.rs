@@ -116,7 +116,7 @@ impl Worker {
                     self.tenants[tenant].counts.refusals += 1;
                 }
                 self.shared.refused(&refusal);
-                self.cancel_server(at);
+                self.cancel_server(at, None);
                 self.servers[at].up.cut = Some(refusal);
             }
             Due::End(refusal) => self.end_client(client, &refusal),

@@ -60,7 +60,7 @@ pub(crate) enum Message {
     /// A client that logged in elsewhere, or changed to a tenant of this worker.
     Arrived(Box<Arrival>),
     /// A cancel request, for whichever worker has the client.
-    Cancel { process: u32, secret: u32 },
+    Cancel { process: u32, secret: u32, asker: Arc<cancel::Asker> },
     /// A question of an administrator or of the metrics.
     Ask(Ask),
     /// A part of the answer to a question of a client here.
@@ -259,7 +259,7 @@ impl Worker {
                 Message::Changed => self.take_over_changes(),
                 Message::Accepted(stream) => self.begin_client(stream),
                 Message::Arrived(arrival) => self.arrive(*arrival),
-                Message::Cancel { process, secret } => self.cancel(process, secret),
+                Message::Cancel { process, secret, asker } => self.cancel(process, secret, asker),
                 Message::Ask(ask) => self.answer_ask(&ask),
                 Message::Answered { client, part } => self.answered(client, part),
                 Message::Drain => self.drain(),

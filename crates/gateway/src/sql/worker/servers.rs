@@ -302,7 +302,7 @@ impl Worker {
             self.unhold(at);
         } else {
             // A statement that goes on for nobody would take the server's time past every limit.
-            self.cancel_server(at);
+            self.cancel_server(at, None);
             self.close_server(at);
         }
     }
