@@ -59,12 +59,16 @@ step('cursor', async () => {
   assert.equal(seen, 5000)
 })
 
+// On a connection that is not used again: postgres.js 3.4 leaves it paused for ever when the last rows and the end of them reach it
+// in one piece (porsager/postgres#1016), from any server.
 step('copy out', async () => {
+  const own = postgres({ max: 1 })
   let size = 0
-  for await (const block of await sql`COPY (SELECT repeat('x', 99) FROM generate_series(1, 20000)) TO STDOUT`.readable()) {
+  for await (const block of await own`COPY (SELECT repeat('x', 99) FROM generate_series(1, 20000)) TO STDOUT`.readable()) {
     size += block.length
   }
   assert.equal(size, 100 * 20000)
+  await own.end({ timeout: 0 })
 })
 
 step('notices', async () => {
