@@ -134,7 +134,7 @@ fn the_guide_has_the_lines_that_the_scripts_run() {
 /// Everything that an application does with its driver.
 async fn short_scripts(tier: &str, mode: &'static str) {
     let target = Target::of_tier(tier, mode).await;
-    rust::sqlx(target.port(), &target.password, target.mode).await;
+    rust::sqlx(target.port(), &target.password).await;
     rust::tokio_postgres(target.port(), &target.password).await;
     for script in ["psql.sh", "python.sh", "node.sh", "jdbc.sh"] {
         target.run(script, &[]);

@@ -83,14 +83,24 @@ async fn prepared_statements_go_with_the_client_from_tenant_to_tenant() {
         }
 
         // What is prepared for servers is the client's, too, and is run in the tenant of the moment.
-        if pooling != "session" {
-            assert_eq!(prepare(&mut wire, "names", "SELECT string_agg(name, ',') FROM tag"), "1tT");
-            assert_eq!(run(&mut wire, "names").first(), Some(format!("of {alpha}").as_str()), "{pooling}");
-            for name in [alpha, bravo, alpha, bravo] {
-                switch(&mut wire, name);
-                assert_eq!(run(&mut wire, "names").first(), Some(format!("of {name}").as_str()), "{pooling}");
-            }
+        assert_eq!(prepare(&mut wire, "names", "SELECT string_agg(name, ',') FROM tag"), "1tT");
+        assert_eq!(run(&mut wire, "names").first(), Some(format!("of {alpha}").as_str()), "{pooling}");
+        for name in [alpha, bravo, alpha, bravo] {
+            switch(&mut wire, name);
+            assert_eq!(run(&mut wire, "names").first(), Some(format!("of {name}").as_str()), "{pooling}");
         }
+        let insert = format!("INSERT INTO tag (name) VALUES ('more of {bravo}')");
+        assert_eq!(prepare(&mut wire, "insert", &insert), "1tn", "{pooling}");
+        assert_eq!(run(&mut wire, "insert").tags, ["INSERT 0 1"], "{pooling}");
+        switch(&mut wire, alpha);
+        // One that fails in between is told, and the next one prepared anew.
+        assert_eq!(wire.query("BEGIN; SELECT 1 / 0").code(), "22012", "{pooling}");
+        assert_eq!(run(&mut wire, "insert").code(), "25P02", "{pooling}");
+        assert_eq!(wire.query("ROLLBACK").tags, ["ROLLBACK"], "{pooling}");
+        assert_eq!(run(&mut wire, "insert").tags, ["INSERT 0 1"], "{pooling}");
+        assert_eq!(wire.query("DELETE FROM tag WHERE name LIKE 'more of %'").tags, ["DELETE 1"], "{pooling}");
+        switch(&mut wire, bravo);
+        assert_eq!(wire.query("DELETE FROM tag WHERE name LIKE 'more of %'").tags, ["DELETE 1"], "{pooling}");
 
         // Sent at once with what comes before and behind, each a message or group of its own.
         let names_of = "SELECT string_agg(name, ',') FROM tag";

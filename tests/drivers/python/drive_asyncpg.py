@@ -126,10 +126,6 @@ async def a_wrong_password_is_refused():
         pass
 
 
-# In session mode what was prepared before a switch is not known after it (README.md, "Not yet"), so that nothing may be cached.
-switching = lambda: asyncpg.connect(URL, statement_cache_size=0 if SESSION else 100)
-
-
 async def there_and_back(connection, send):
     own = os.environ["PGUSER"].split(".")[1]
     await connection.execute("INSERT INTO tag (name) VALUES ('of-the-first')")
@@ -141,7 +137,7 @@ async def there_and_back(connection, send):
 
 @step(when=OTHER_TENANT)
 async def switch():
-    connection = await switching()
+    connection = await asyncpg.connect(URL)
     # Without arguments `execute` sends a simple query.
     await there_and_back(connection, connection.execute)
     try:
@@ -156,7 +152,7 @@ async def switch():
 
 @step(when=OTHER_TENANT)
 async def switch_prepared():
-    connection = await switching()
+    connection = await asyncpg.connect(URL)
     # `fetch` sends Parse, Describe and Flush, and when these are answered Bind, Execute and Sync.
     for _ in range(3):
         await there_and_back(connection, lambda sql: connection.fetch(sql, timeout=10))

@@ -184,10 +184,7 @@ def switch():
 
 @step(when=OTHER_TENANT)
 def switch_prepared():
-    # What has been sent five times psycopg prepares first: an application that switches for every request gets there. In session
-    # mode what was prepared before a switch is not known after it (README.md, "Not yet"), so that nothing may be.
-    if SESSION:
-        connection.prepare_threshold = None
+    # What has been sent five times psycopg prepares first: an application that switches for every request gets there.
     for _ in range(7):
         there_and_back()
 

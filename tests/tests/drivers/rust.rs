@@ -32,16 +32,14 @@ fn url(port: &str, password: &str) -> String {
 }
 
 /// sqlx: parameters, prepared statements, a transaction undone, an error, a switch.
-pub(crate) async fn sqlx(port: &str, password: &str, mode: &str) {
+pub(crate) async fn sqlx(port: &str, password: &str) {
     sqlx_of_the_guide(&url(port, password)).await.expect("as the guide says");
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
         .port(port.parse().expect("a port"))
         .username("app.acme")
         .password(password)
-        .database("acme")
-        // In session mode what was prepared before a switch is not known after it, so that nothing may be cached.
-        .statement_cache_capacity(if mode == "session" { 0 } else { 100 });
+        .database("acme");
     let mut connection = sqlx::PgConnection::connect_with(&options).await.expect("connect");
     for number in 0..20_i32 {
         let doubled: i32 =

@@ -32,6 +32,8 @@ const NAMES_LEN_MAX: usize = 2048;
 const OWN_LEN_MAX: usize = 16 * 1024;
 /// The longest unnamed statement that is remembered beyond its group.
 const UNNAMED_LEN_MAX: usize = 16 * 1024;
+/// The longest statement that follows a client from session to session.
+const KEPT_LEN_MAX: usize = 64 * 1024;
 /// Named statements of one client.
 const STATEMENTS_MAX: usize = 10_000;
 /// Messages that may wait for their answers; a client that pipelines more is read no further until some are there.
@@ -43,6 +45,8 @@ pub(crate) const OWED_MAX: usize = 4096;
 pub(crate) struct Downstream {
     /// Numbers clients of one worker, to tell whose unnamed statement a server has.
     pub(crate) serial: u64,
+    /// It has a server connection, which knows its statements by its own names.
+    pub(crate) has_session: bool,
     /// Bytes of a message whose beginning was passed on, or discarded.
     remaining: usize,
     /// It was discarded: nothing of it may reach a server.
@@ -182,10 +186,7 @@ impl Downstream {
     /// Gives a name to a statement, or takes it away, until the server says otherwise.
     fn rename(&mut self, name: &[u8], statement: Option<Arc<Statement>>) {
         let before = match statement {
-            Some(statement) => {
-                self.has_translated |= !statement.is_own();
-                self.statements.insert(name.into(), statement)
-            }
+            Some(statement) => self.statements.insert(name.into(), statement),
             None => self.statements.remove(name),
         };
         self.unconfirmed.push_back(Change::Named(name.into(), before));
@@ -214,12 +215,28 @@ impl Downstream {
         self.statements.get(name).filter(|statement| statement.is_own())
     }
 
-    /// What the client prepares in a session of its own is not kept account of: a name may come to stand for something else
-    /// there, and must not be taken for what it once was.
-    fn forget_translated(&mut self) {
+    /// What was prepared where names are translated is not shared by number any more where they are not.
+    fn keep_names(&mut self, statements: &mut Statements) {
         if std::mem::take(&mut self.has_translated) {
-            self.statements.retain(|_, statement| statement.is_own());
+            for statement in self.statements.values_mut().filter(|statement| !statement.is_own()) {
+                *statement = statements.of_one_name(&statement.rest);
+            }
             self.drop_unnamed();
+        }
+    }
+
+    /// The statement of a client in a session of its own, if it is one that the gateway keeps the text of.
+    fn kept(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.statements.get(name).filter(|statement| !name.is_empty() && !statement.is_own())
+    }
+
+    /// Prepares it under the client's own name, where it was not: the client had another connection then.
+    fn provide_kept(&self, name: &[u8], up: &mut Upstream, out: &mut Vec<u8>) {
+        if let Some(statement) = self.kept(name)
+            && !up.prepared.has(statement.number)
+        {
+            frontend::write_parse(out, name, &statement.rest);
+            up.ask(Asked::Parse(ParseOf::Gateway(Some(statement.number))));
         }
     }
 
@@ -249,7 +266,7 @@ impl Downstream {
         out: &'a mut Vec<u8>,
     ) -> Forwarding<'a> {
         if names == Names::Own {
-            self.forget_translated();
+            self.keep_names(statements);
         }
         let mut edit = Edit::new(input, out);
         let mut at = 0;
@@ -271,7 +288,7 @@ impl Downstream {
                 b'S' | b'H' if header.body_len > 0 => return Err(malformed("a Sync or Flush with a body")),
                 b'S' => self.sync(up),
                 b'Q' | b'P' | b'B' | b'D' | b'C' | b'E' | b'F' | b'c' | b'f' if up.is_discarding() => Walk::Passed,
-                b'Q' => self.query(message, up),
+                b'Q' => self.query(message, up, names),
                 b'P' => self.parse(message, up, statements, names, &mut edit)?,
                 b'B' => self.bind(message, up, names, &mut edit)?,
                 b'D' | b'C' => self.target(message, up, names, &mut edit)?,
@@ -318,7 +335,7 @@ impl Downstream {
         Ok(Forwarded { bytes: edit.finish(at), consumed: at, step })
     }
 
-    fn query(&mut self, message: Message<'_>, up: &mut Upstream) -> Walk {
+    fn query(&mut self, message: Message<'_>, up: &mut Upstream, names: Names) -> Walk {
         let is_short = message.header.body_len <= OWN_LEN_MAX;
         // What only begins to be here may turn out to be a switch.
         if is_short && !message.is_whole() {
@@ -333,6 +350,12 @@ impl Downstream {
         up.prepared.unnamed_of = None;
         if is_switch {
             return Walk::Refused(Refusal::SwitchMisplaced);
+        }
+        if names == Names::Own && is_short {
+            let deallocated = frontend::query(message.body_so_far()).ok().and_then(switch::deallocated);
+            if let Some(name) = deallocated.filter(|name| self.kept(name.as_bytes()).is_some()) {
+                self.statements.remove(name.as_bytes());
+            }
         }
         passed(up, Asked::Query(None))
     }
@@ -365,11 +388,9 @@ impl Downstream {
         if names == Names::Own {
             if prefix.name.is_empty() {
                 self.drop_unnamed();
-            } else if self.own(prefix.name).is_some() {
-                let taken = Refusal::NameTaken(name_text(prefix.name));
-                return message.refused(taken, "a statement under a name that is taken", WHOLE_LEN_MAX);
+                return Ok(passed(up, Asked::Parse(ParseOf::Untracked)));
             }
-            return Ok(passed(up, Asked::Parse(ParseOf::Untracked)));
+            return self.parse_kept(message, &prefix, up, statements);
         }
         if prefix.name.is_empty() {
             self.statements.remove(&b""[..]);
@@ -416,7 +437,36 @@ impl Downstream {
             frontend::write_parse(out, name_of(statement.number).as_bytes(), prefix.rest);
             up.ask(Asked::Parse(ParseOf::Named(statement.number)));
         }
+        self.has_translated = true;
         self.rename(parsed.name, Some(statement));
+        Ok(Walk::Passed)
+    }
+
+    /// A named statement of a client in a session of its own. Whether the name may be given is for the server to say.
+    fn parse_kept(
+        &mut self,
+        message: Message<'_>,
+        prefix: &frontend::ParsePrefix<'_>,
+        up: &mut Upstream,
+        statements: &mut Statements,
+    ) -> Result<Walk, Refusal> {
+        if self.own(prefix.name).is_some() {
+            let taken = Refusal::NameTaken(name_text(prefix.name));
+            return message.refused(taken, "a statement under a name that is taken", WHOLE_LEN_MAX);
+        }
+        if self.is_unsure(up) {
+            return Ok(Walk::Waits);
+        }
+        if message.header.body_len > KEPT_LEN_MAX || self.statements.len() >= STATEMENTS_MAX {
+            self.statements.remove(prefix.name);
+            return Ok(passed(up, Asked::Parse(ParseOf::Untracked)));
+        }
+        if !message.is_whole() {
+            return Ok(Walk::Incomplete);
+        }
+        let statement = statements.of_one_name(prefix.rest);
+        up.ask(Asked::Parse(ParseOf::Named(statement.number)));
+        self.rename(prefix.name, Some(statement));
         Ok(Walk::Passed)
     }
 
@@ -458,7 +508,11 @@ impl Downstream {
             }
             return message.refused(Refusal::SwitchMisplaced, "a Bind of a change of the tenant", OWN_LEN_MAX);
         }
-        if names == Names::Own || prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark()) {
+        if names == Names::Own {
+            self.provide_kept(prefix.statement, up, edit.replace(message.at..message.at));
+            return Ok(passed(up, Asked::Bind));
+        }
+        if prefix.statement.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark()) {
             return Ok(passed(up, Asked::Bind));
         }
         let start = message.at;
@@ -492,10 +546,24 @@ impl Downstream {
             }
             return Ok(Walk::Refused(Refusal::SwitchMisplaced));
         }
-        if is_portal || names == Names::Own && !is_own {
+        let range = message.range();
+        if !is_portal && !is_own && names == Names::Own {
+            let number = self.kept(target.name).map(|statement| statement.number);
+            return Ok(match number {
+                Some(number) if is_close => {
+                    self.rename(target.name, None);
+                    passed(up, Asked::Close(CloseOf::Named(number)))
+                }
+                _ if is_close => passed(up, Asked::Close(CloseOf::Untracked)),
+                _ => {
+                    self.provide_kept(target.name, up, edit.replace(range.start..range.start));
+                    passed(up, Asked::Describe)
+                }
+            });
+        }
+        if is_portal {
             return Ok(passed(up, if is_close { Asked::Close(CloseOf::Untracked) } else { Asked::Describe }));
         }
-        let range = message.range();
         if is_close {
             // Others may use what the server has under this text.
             let is_there = target.name.is_empty() && up.prepared.unnamed_of == Some(self.unnamed_mark());

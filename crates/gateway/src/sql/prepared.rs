@@ -2,6 +2,9 @@
 //!
 //! A client's names mean nothing on a server connection. What it prepares gets a number by its text, is prepared under that
 //! number where it is needed, and is shared by the clients of a tenant: the numbers are forgotten with the session.
+//!
+//! A client that has a connection for its session has its own names there. With its tenant it changes the connection, and finds
+//! what it had prepared by the same names: its texts are kept, and prepared anew when they are wanted.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -71,10 +74,16 @@ impl Statements {
             self.known.retain(|_, statement| statement.strong_count() > 0);
             self.sweep_at = (self.known.len() * 2).max(1024);
         }
-        self.next += 1;
-        let statement = Arc::new(Statement { number: self.next, rest: rest.into() });
+        let statement = self.of_one_name(rest);
         self.known.insert(rest.into(), Arc::downgrade(&statement));
         statement
+    }
+
+    /// A statement that servers know by the client's name, where the client has a connection for its session. Each has a number
+    /// of its own: what is there under one name is not there under another.
+    pub(crate) fn of_one_name(&mut self, rest: &[u8]) -> Arc<Statement> {
+        self.next += 1;
+        Arc::new(Statement { number: self.next, rest: rest.into() })
     }
 }
 
@@ -130,6 +139,11 @@ impl Prepared {
     pub(crate) fn confirm(&mut self, number: u64) {
         self.forget(number);
         self.confirmed.insert(number);
+    }
+
+    /// It was closed.
+    pub(crate) fn closed(&mut self, number: u64) {
+        self.confirmed.remove(&number);
     }
 
     /// It was sent, and the server discarded it.

@@ -37,8 +37,10 @@ pub(crate) enum Asked {
 pub(crate) enum CloseOf {
     /// A portal, or what nobody keeps account of.
     Untracked,
-    /// A statement of the client's.
+    /// A statement of the client's, whose name is the gateway's affair.
     Statement,
+    /// A statement that the server has under the client's name, by its number.
+    Named(u64),
     /// Nothing: it is answered as the Parse that was not needed.
     AsParse,
 }
@@ -343,6 +345,10 @@ impl Upstream {
             b'3' => match self.next() {
                 Some(Asked::Close(CloseOf::AsParse)) => Ok(Fate::AsParseComplete),
                 Some(Asked::Close(CloseOf::Statement)) => Ok(Fate::Prepared),
+                Some(Asked::Close(CloseOf::Named(number))) => {
+                    self.prepared.closed(number);
+                    Ok(Fate::Prepared)
+                }
                 Some(Asked::Close(CloseOf::Untracked)) => Ok(Fate::Pass),
                 _ => Err(unasked),
             },
@@ -447,7 +453,7 @@ impl Upstream {
                 }
                 Asked::Parse(ParseOf::Gateway(Some(number))) => self.prepared.forget(*number),
                 Asked::Parse(ParseOf::Gateway(None)) => self.prepared.forget_unnamed(),
-                Asked::Close(CloseOf::Statement | CloseOf::AsParse) => lost = true,
+                Asked::Close(CloseOf::Statement | CloseOf::Named(_) | CloseOf::AsParse) => lost = true,
                 _ => {}
             }
             self.asked.pop_front();

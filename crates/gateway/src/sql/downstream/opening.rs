@@ -125,7 +125,7 @@ impl Downstream {
                     return Ok(Opening::Own { consumed: header.total(), text, group: None, ready: true });
                 }
                 let deallocated = frontend::query(body).ok().and_then(switch::deallocated);
-                if deallocated.is_some_and(|name| self.statements.remove(name.as_bytes()).is_some()) {
+                if deallocated.is_some_and(|name| self.gives_up(name.as_bytes())) {
                     self.drop_unnamed();
                     backend::write_complete(out, "DEALLOCATE");
                     backend::write_ready(out, b'I');
@@ -343,14 +343,20 @@ impl Downstream {
         Ok(Taken::Answered)
     }
 
-    /// A name is the client's to give up, whatever stands under it; servers share what they have prepared.
+    /// A name is the client's to give up, whatever stands under it, and servers share what they have prepared; but a server that
+    /// knows the client's own name has to hear of it. Yields whether that was all.
+    fn gives_up(&mut self, name: &[u8]) -> bool {
+        let is_known_there = self.has_session && self.own(name).is_none();
+        !is_known_there && self.statements.remove(name).is_some()
+    }
+
     fn take_close(&mut self, group: &mut Group, message: Message<'_>) -> Result<Taken, Refusal> {
         if !message.is_whole() {
             return message.incomplete("the name in a Describe or Close", NAMES_LEN_MAX).map(|_| Taken::Incomplete);
         }
         let target = frontend::target(message.body_so_far()).map_err(malformed)?;
         let is_ours = match target.kind {
-            TargetKind::Statement => self.statements.remove(target.name).is_some(),
+            TargetKind::Statement => self.gives_up(target.name),
             TargetKind::Portal => !matches!(group.run, Run::None),
         };
         if !is_ours {

@@ -45,6 +45,8 @@ enum Event {
     Reads(usize, usize),
     /// So many bytes of a server come back.
     Returns(usize, usize),
+    /// A client that is within nothing changes its tenant, and in a session of its own the connection.
+    Switch(usize),
 }
 
 #[derive(Debug, Clone)]
@@ -77,6 +79,8 @@ struct Client {
     owes_copy_end: bool,
     /// Which unnamed statement there is hangs on a Parse that was discarded: a client that goes on with it is left alone.
     is_unnamed_doubtful: bool,
+    /// It changed the connection of its session: there a name may be given anew that PostgreSQL would call taken.
+    has_switched: bool,
 }
 
 struct Connection {
@@ -110,19 +114,12 @@ impl World {
                 server: None,
                 owes_copy_end: false,
                 is_unnamed_doubtful: false,
+                has_switched: false,
             }
-        };
-        let connection = || Connection {
-            up: Upstream::new(Arc::new(Settings::default())),
-            model: Server::default(),
-            to_server: Vec::new(),
-            to_gateway: Vec::new(),
-            inbox: Vec::new(),
-            client: None,
         };
         Self {
             clients: vec![client(1), client(2)],
-            connections: (0..3).map(|_| connection()).collect(),
+            connections: (0..3).map(|_| Connection::new()).collect(),
             statements: Statements::starting_at(0),
             next: 0,
             names,
@@ -146,6 +143,19 @@ impl World {
                 connection.to_gateway.append(&mut connection.model.out);
             }
             Event::Returns(at, len) => self.returns(at % 3, *len),
+            Event::Switch(at) => self.switches(at % 2),
+        }
+    }
+
+    fn switches(&mut self, at: usize) {
+        let client = &mut self.clients[at];
+        let Some(server) = client.server.filter(|_| client.wire.is_empty() && client.inbox.is_empty()) else { return };
+        let connection = &mut self.connections[server];
+        if connection.up.is_settled() && !client.down.is_within_message() {
+            connection.check_settled();
+            *connection = Connection::new();
+            client.server = None;
+            (client.is_unnamed_doubtful, client.has_switched) = (true, true);
         }
     }
 
@@ -257,6 +267,17 @@ impl World {
 }
 
 impl Connection {
+    fn new() -> Self {
+        Self {
+            up: Upstream::new(Arc::new(Settings::default())),
+            model: Server::default(),
+            to_server: Vec::new(),
+            to_gateway: Vec::new(),
+            inbox: Vec::new(),
+            client: None,
+        }
+    }
+
     /// Nothing is on its way that would be answered, and the server is outside of everything.
     fn check_settled(&self) {
         assert!(self.inbox.is_empty() && self.to_gateway.is_empty());
@@ -281,6 +302,9 @@ impl Client {
             _ => false,
         };
         if is_of_unnamed && self.is_unnamed_doubtful {
+            return;
+        }
+        if self.has_switched && matches!(message, Message::Parse(name, _) if self.direct.has(NAMES[name % 3])) {
             return;
         }
         let text = match message {
@@ -367,6 +391,7 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..2usize, len()).prop_map(|(client, len)| Event::Arrives(client, len)),
         2 => (0..3usize, len()).prop_map(|(server, len)| Event::Reads(server, len)),
         2 => (0..3usize, len()).prop_map(|(server, len)| Event::Returns(server, len)),
+        1 => (0..2usize).prop_map(Event::Switch),
     ]
 }
 

@@ -75,6 +75,10 @@ impl Server {
         self.transaction.is_some()
     }
 
+    pub(super) fn has(&self, name: &[u8]) -> bool {
+        !name.is_empty() && self.statements.contains_key(name)
+    }
+
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.inbox.extend_from_slice(bytes);
         while let Some(header) = frame::header(&self.inbox).unwrap() {

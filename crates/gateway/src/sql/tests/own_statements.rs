@@ -394,10 +394,31 @@ fn what_a_client_calls_its_statements_outlasts_its_tenant() {
     let sent = second.sends(&mut down, &[bind(b"two"), execute(), sync()]);
     assert_eq!(tags(&sent), "PBES");
     assert!(contains(&sent, b"SELECT 2"));
-    // Where names are the server's, the name may come to stand for something else.
+    // Where names are the server's they are the client's own, and stand for what was last prepared under them.
     let mut session = Passing::new(Names::Own);
     let sent = session.sends(&mut down, &[close(b"two"), parse(b"two", b"SELECT 3"), bind(b"two"), sync()]);
     assert_eq!(tags(&sent), "CPBS");
+    assert!(contains(&sent, b"two\0SELECT 3"));
+    let sent = Passing::new(Names::Own).sends(&mut down, &[bind(b"two"), describe(b"two"), sync()]);
+    assert_eq!(tags(&sent), "PBDS");
+    assert!(contains(&sent, b"two\0SELECT 3"));
     let sent = Passing::new(Names::Translated).sends(&mut down, &[bind(b"two"), sync()]);
-    assert!(!contains(&sent, b"SELECT 2"), "the text that it no longer stands for");
+    assert!(contains(&sent, b"SELECT 3") && !contains(&sent, b"two"));
+}
+
+#[test]
+fn a_name_given_up_in_a_session_is_not_prepared_again() {
+    let written_off: [&[u8]; 2] = [&close(b"two"), &query(b"DEALLOCATE \"two\"")];
+    for written_off in written_off {
+        let mut down = Downstream::default();
+        let mut first = Passing::new(Names::Own);
+        first.sends(&mut down, &[parse(b"two", b"SELECT 2"), sync()]);
+        // The server knows the name, too.
+        down.has_session = true;
+        let mut out = Vec::new();
+        assert_eq!(down.open(written_off, &mut out).unwrap(), Opening::Server);
+        Passing::new(Names::Own).sends(&mut down, &[written_off.to_vec(), sync()]);
+        let sent = Passing::new(Names::Own).sends(&mut down, &[bind(b"two"), sync()]);
+        assert_eq!(tags(&sent), "BS");
+    }
 }

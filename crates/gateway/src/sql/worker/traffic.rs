@@ -131,6 +131,7 @@ impl Worker {
                 // In session mode a client that owes and is owed nothing may change its tenant.
                 Some(server) => server.up.is_settled() && !session.down.is_within_message(),
             };
+            session.down.has_session = server.is_some();
             let may_be_own = matches!(bytes[used], b'Q' | b'P' | b'B' | b'D' | b'C');
             let step = if is_open && (server.is_none() || is_apart || may_be_own) {
                 self.open_message(at, &bytes[used..])
