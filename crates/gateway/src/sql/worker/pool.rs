@@ -104,6 +104,7 @@ impl Worker {
             base: RefCell::new(None),
             pins: RefCell::new(Vec::new()),
             spelled: RefCell::default(),
+            last_settings: RefCell::default(),
             welcomes: RefCell::new(Vec::new()),
         });
         self.targets.insert(key, Rc::clone(&target));

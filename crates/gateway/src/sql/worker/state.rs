@@ -136,6 +136,9 @@ pub(super) enum Stage {
     Gone,
 }
 
+/// Settings of start-up packets, as names and values.
+pub(super) type Wishes = Rc<Vec<(String, String)>>;
+
 /// A client that is in.
 pub(super) struct Session {
     pub(super) login: Arc<SnapshotLogin>,
@@ -147,7 +150,7 @@ pub(super) struct Session {
     /// The settings that it was told.
     pub(super) told: Arc<Settings>,
     /// Settings of its start-up packet, which a server connection is given with every hand-over.
-    pub(super) wished: Rc<Vec<(String, String)>>,
+    pub(super) wished: Wishes,
     pub(super) server: Option<usize>,
     /// Waits for a server connection, since.
     pub(super) queued: Option<Instant>,
@@ -183,7 +186,7 @@ pub(super) struct Server {
     /// The client that used it last, by serial number.
     pub(super) last_client: u64,
     /// Settings beyond the reported ones that were given to it.
-    pub(super) wished: Rc<Vec<(String, String)>>,
+    pub(super) wished: Wishes,
     /// The lock timeout that it has; `None`: unknown.
     pub(super) lock_ms: Option<u32>,
     pub(super) born: Instant,
@@ -256,8 +259,24 @@ pub(super) struct Target {
     pub(super) pins: RefCell<Vec<(String, String)>>,
     /// What servers make of settings of start-up packets.
     pub(super) spelled: RefCell<HashMap<(String, String), Box<str>>>,
+    /// What the client that came last was told, and what its servers are given.
+    pub(super) last_settings: RefCell<(Arc<Settings>, Wishes)>,
     /// Clients that wait to be told they are in.
     pub(super) welcomes: RefCell<Vec<usize>>,
+}
+
+impl Target {
+    /// One value for clients that come one after the other with the same settings, as those of one application do.
+    pub(super) fn share(&self, told: Arc<Settings>, wished: Vec<(String, String)>) -> (Arc<Settings>, Wishes) {
+        let mut last = self.last_settings.borrow_mut();
+        if last.0 != told {
+            last.0 = told;
+        }
+        if *last.1 != wished {
+            last.1 = Rc::new(wished);
+        }
+        last.clone()
+    }
 }
 
 /// A tenant that has or had clients here.

@@ -93,8 +93,8 @@ impl Worker {
                 None => others.push(wish.clone()),
             }
         }
-        session.wished = Rc::new(others);
-        session.told = Arc::clone(&told);
+        (session.told, session.wished) = target.share(told, others);
+        let told = Arc::clone(&session.told);
         let mut out = Vec::with_capacity(512);
         backend::write_auth_ok(&mut out);
         for (name, value) in told.iter() {
