@@ -87,10 +87,10 @@ impl Report {
                 figure.goal.text()
             )?;
         }
-        let document = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
-        fs::write(path, replaced(&document, self.section, &table)?).with_context(|| format!("writing {path}"))?;
+        // Figures that took a while are shown whether or not the document takes them.
         self.print();
-        Ok(())
+        let document = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+        fs::write(path, replaced(&document, self.section, &table)?).with_context(|| format!("writing {path}"))
     }
 
     /// Prints the figures.
