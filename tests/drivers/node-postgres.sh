@@ -7,7 +7,7 @@ want node_postgres
 allow_creation
 
 packages=$suites/node_postgres/packages
-mocha=$suites/node_postgres/node_modules/.bin/mocha
+mocha=("$suites/node_postgres/node_modules/.bin/mocha")
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 excluded node-postgres > "$folder/excluded"
@@ -46,11 +46,13 @@ while read -r file; do
     run "$name" "$packages/pg" node "$file" postgres://
 done < <(cd "$packages/pg" && find test/integration -name '*-tests.js' | sort)
 
-run pg-pool "$packages/pg-pool" "$mocha" --require "$here/node/exclude.cjs"
-run pg-cursor "$packages/pg-cursor" "$mocha" --require "$here/node/exclude.cjs"
+# A busy machine needs more than the 2 s that mocha gives a test.
+mocha+=(--timeout 20000)
+run pg-pool "$packages/pg-pool" "${mocha[@]}" --require "$here/node/exclude.cjs"
+run pg-cursor "$packages/pg-cursor" "${mocha[@]}" --require "$here/node/exclude.cjs"
 # Iterators' ends get lost when async iteration is translated to an older JavaScript.
 export TS_NODE_TRANSPILE_ONLY=true TS_NODE_COMPILER_OPTIONS='{"target":"es2020"}'
-run pg-query-stream "$packages/pg-query-stream" "$mocha" --require "$here/node/exclude.cjs" --require ts-node/register 'test/**/*.ts'
+run pg-query-stream "$packages/pg-query-stream" "${mocha[@]}" --require "$here/node/exclude.cjs" --require ts-node/register 'test/**/*.ts'
 
 echo "node-postgres, $POOL_MODE mode: $passed passed, $(wc -l < "$folder/excluded") excluded"
 exit $((failed > 0))
