@@ -157,6 +157,14 @@ async def switch_prepared():
     for _ in range(3):
         await there_and_back(connection, lambda sql: connection.fetch(sql, timeout=10))
     assert await connection.fetchval("SHOW guardian.tenant", timeout=10) != OTHER_TENANT
+    # `prepare` is not followed by a Sync, so that the switch comes in the middle of a group.
+    own = os.environ["PGUSER"].split(".")[1]
+    for send in (connection.execute, connection.fetch):
+        count = await connection.prepare(f"SELECT count(*) FROM tag WHERE name <> '{send.__name__}'")
+        await send(f"SET guardian.tenant = '{OTHER_TENANT}'", timeout=10)
+        assert await connection.fetchval("SHOW guardian.tenant", timeout=10) == OTHER_TENANT
+        assert await count.fetchval(timeout=10) == 0
+        await send(f"SET guardian.tenant = '{own}'", timeout=10)
     await connection.close()
 
 

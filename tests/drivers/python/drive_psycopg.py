@@ -189,4 +189,22 @@ def switch_prepared():
         there_and_back()
 
 
+@step(when=OTHER_TENANT and psycopg.Pipeline.is_supported())
+def switch_in_a_pipeline():
+    # What is prepared beyond the most is given up in the very group of the next statement, the switch for one.
+    own = one("SHOW guardian.tenant")
+    with psycopg.connect(URL, autocommit=True, prepare_threshold=1) as piped:
+        piped.prepared_max = 2
+        for number in range(12):
+            tenant = OTHER_TENANT if number % 2 else own
+            with piped.pipeline() as pipeline:
+                piped.execute(f"SET guardian.tenant = '{tenant}'", prepare=number % 3 > 0)
+                pipeline.sync()
+                shown = piped.execute("SHOW guardian.tenant", prepare=True)
+                pipeline.sync()
+                piped.execute(f"SELECT {number}", prepare=True)
+                pipeline.sync()
+                assert shown.fetchone()[0] == tenant
+
+
 run("psycopg")

@@ -288,7 +288,7 @@ impl Downstream {
                 b'S' | b'H' if header.body_len > 0 => return Err(malformed("a Sync or Flush with a body")),
                 b'S' => self.sync(up),
                 b'Q' | b'P' | b'B' | b'D' | b'C' | b'E' | b'F' | b'c' | b'f' if up.is_discarding() => Walk::Passed,
-                b'Q' => self.query(message, up, names),
+                b'Q' => self.query(message, up, names, &mut edit),
                 b'P' => self.parse(message, up, statements, names, &mut edit)?,
                 b'B' => self.bind(message, up, names, &mut edit)?,
                 b'D' | b'C' => self.target(message, up, names, &mut edit)?,
@@ -335,14 +335,14 @@ impl Downstream {
         Ok(Forwarded { bytes: edit.finish(at), consumed: at, step })
     }
 
-    fn query(&mut self, message: Message<'_>, up: &mut Upstream, names: Names) -> Walk {
+    fn query(&mut self, message: Message<'_>, up: &mut Upstream, names: Names, edit: &mut Edit<'_>) -> Walk {
         let is_short = message.header.body_len <= OWN_LEN_MAX;
         // What only begins to be here may turn out to be a switch.
         if is_short && !message.is_whole() {
             return Walk::Incomplete;
         }
         let is_switch = is_short && switch::resembles(message.body_so_far());
-        if is_switch && up.may_settle() {
+        if is_switch && message.settles(up, edit) {
             return Walk::Waits;
         }
         // A simple query does away with the unnamed statement, also one that fails.
@@ -376,7 +376,7 @@ impl Downstream {
                 return Ok(Walk::Incomplete);
             }
             if switch::resembles(prefix.rest) {
-                if up.may_settle() {
+                if message.settles(up, edit) {
                     return Ok(Walk::Waits);
                 }
                 if prefix.name.is_empty() {
@@ -503,7 +503,7 @@ impl Downstream {
             return Ok(Walk::Waits);
         }
         if self.own(prefix.statement).is_some() {
-            if up.may_settle() {
+            if message.settles(up, edit) {
                 return Ok(Walk::Waits);
             }
             return message.refused(Refusal::SwitchMisplaced, "a Bind of a change of the tenant", OWN_LEN_MAX);
@@ -541,7 +541,7 @@ impl Downstream {
         }
         let is_own = !is_portal && self.own(target.name).is_some();
         if is_own && !is_close {
-            if up.may_settle() {
+            if message.settles(up, edit) {
                 return Ok(Walk::Waits);
             }
             return Ok(Walk::Refused(Refusal::SwitchMisplaced));
@@ -611,6 +611,16 @@ enum Walk {
 impl Message<'_> {
     fn is_whole(&self) -> bool {
         self.at + self.header.total() <= self.input.len()
+    }
+
+    /// Whether a change of the tenant has only to wait to be the next thing between two transactions. A group in which statements
+    /// were prepared, and nothing else, is ended for that: drivers prepare without a Sync, and go on with whatever comes.
+    fn settles(&self, up: &mut Upstream, edit: &mut Edit<'_>) -> bool {
+        if up.has_only_prepared() {
+            frontend::write_sync(edit.replace(self.at..self.at));
+            up.ask(Asked::OwnSync);
+        }
+        up.may_settle()
     }
 
     /// Refuses the message once it is whole, which it has to be within bounds.

@@ -18,6 +18,8 @@ pub(crate) enum Asked {
     Function,
     /// The end of a group of the extended protocol.
     Sync,
+    /// Ours, to end a group of the client's in which nothing was executed; the client has no answer to it.
+    OwnSync,
     /// A Parse: for the client, or ours in front of a Bind, whose answer nobody else sees.
     Parse(ParseOf),
     /// A Bind.
@@ -110,8 +112,14 @@ pub(crate) struct Upstream {
     failed: bool,
     /// Messages of the extended protocol were sent behind the last Sync: the server is in the middle of a group.
     in_group: bool,
+    /// Something was bound or executed in it, so that it is more than names given to statements.
+    has_bound: bool,
     /// The server reads COPY data.
     pub(crate) copy_in: bool,
+    /// A Sync was sent that the server takes no notice of, as long as it is reading COPY data then.
+    sync_in_copy: bool,
+    /// It may have stopped reading before: an answer may come that nothing waits for, and be taken for another's.
+    doubtful: bool,
     /// Bytes of a message that passes unread.
     remaining: usize,
     /// What it has prepared for clients.
@@ -159,7 +167,10 @@ impl Upstream {
             status: IDLE,
             failed: false,
             in_group: false,
+            has_bound: false,
             copy_in: false,
+            sync_in_copy: false,
+            doubtful: false,
             remaining: 0,
             prepared: Prepared::default(),
             settings,
@@ -172,18 +183,19 @@ impl Upstream {
     /// Notes what is about to be sent. What the server will discard is not noted.
     pub(crate) fn ask(&mut self, asked: Asked) {
         match asked {
-            Asked::Sync => {
+            Asked::Sync | Asked::OwnSync => {
                 // Discarded, too, while the server reads COPY data.
                 if self.copy_in {
+                    self.sync_in_copy = true;
                     return;
                 }
                 self.failed = false;
-                self.in_group = false;
+                (self.in_group, self.has_bound) = (false, false);
                 self.prepared.syncs();
             }
             _ if self.failed => return,
             // They end a group as well, with the transaction that it began.
-            Asked::Query(_) | Asked::Function => self.in_group = false,
+            Asked::Query(_) | Asked::Function => (self.in_group, self.has_bound) = (false, false),
             Asked::CopyEnd => {
                 if std::mem::take(&mut self.copy_in) || self.asked.is_empty() {
                     return;
@@ -191,6 +203,7 @@ impl Upstream {
             }
             Asked::Parse(_) | Asked::Bind | Asked::Describe | Asked::Close(_) | Asked::Execute => {
                 self.in_group = true;
+                self.has_bound |= matches!(asked, Asked::Bind | Asked::Execute);
                 match &asked {
                     Asked::Parse(ParseOf::Named(number) | ParseOf::Gateway(Some(number))) => self.prepared.sends(*number),
                     Asked::Parse(ParseOf::Unnamed | ParseOf::Gateway(None)) => self.prepared.sends_unnamed(),
@@ -226,6 +239,12 @@ impl Upstream {
         !self.asked.is_empty() && !self.in_group && !self.failed && !self.copy_in
     }
 
+    /// Whether all there is of a group are statements that were prepared and described, all of it answered: it may be ended unasked.
+    pub(crate) fn has_only_prepared(&self) -> bool {
+        let is_within_that = self.in_group && !self.has_bound && self.status == IDLE;
+        is_within_that && self.asked.is_empty() && !self.failed && !self.copy_in && self.remaining == 0
+    }
+
     /// Whether the server owes nothing and is outside a transaction, with no message cut in two.
     pub(crate) fn is_settled(&self) -> bool {
         self.asked.is_empty()
@@ -234,6 +253,11 @@ impl Upstream {
             && !self.failed
             && !self.in_group
             && self.remaining == 0
+    }
+
+    /// Whether the count of what is owed may be wrong: then the connection serves its present client at most.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.doubtful
     }
 
     /// Listens for an error while the connection is made ready for a client: the client is told if the server ends the connection,
@@ -301,6 +325,10 @@ impl Upstream {
                 }
                 Fate::Reported => reported = true,
                 Fate::Settled => settled = self.is_settled(),
+                Fate::SettledUnseen => {
+                    edit.remove(at..end);
+                    settled = self.is_settled();
+                }
                 Fate::Swallow => edit.remove(at..end),
                 Fate::AsParseComplete => {
                     prepared += 1;
@@ -317,13 +345,14 @@ impl Upstream {
         let unasked = Violation::Unasked(tag);
         match tag {
             b'Z' => {
-                if !matches!(self.next(), Some(Asked::Query(_) | Asked::Function | Asked::Sync)) {
+                let next = self.next();
+                if !matches!(next, Some(Asked::Query(_) | Asked::Function | Asked::Sync | Asked::OwnSync)) {
                     return Err(unasked);
                 }
                 let &[status @ (b'I' | b'T' | b'E')] = body else { return Err(Violation::Malformed) };
                 self.status = status;
                 self.copy_in = false;
-                Ok(Fate::Settled)
+                Ok(if matches!(next, Some(Asked::OwnSync)) { Fate::SettledUnseen } else { Fate::Settled })
             }
             b'C' | b'I' | b's' => {
                 match self.asked.front() {
@@ -332,7 +361,7 @@ impl Upstream {
                     _ => return Err(unasked),
                 }
                 if tag == b'C' {
-                    self.copy_in = false;
+                    (self.copy_in, self.sync_in_copy) = (false, false);
                     self.trace(body);
                 }
                 Ok(Fate::Pass)
@@ -411,6 +440,7 @@ impl Upstream {
 
     fn error(&mut self, body: &[u8]) -> Fate {
         self.copy_in = false;
+        self.doubtful |= std::mem::take(&mut self.sync_in_copy);
         if backend::is_fatal(body) {
             // The connection is over, and nothing may be said in place of that.
             self.last_words = LastWords::Told;
@@ -442,7 +472,7 @@ impl Upstream {
         let mut lost = false;
         while let Some(front) = self.asked.front() {
             match front {
-                Asked::Sync => return lost,
+                Asked::Sync | Asked::OwnSync => return lost,
                 Asked::Parse(ParseOf::Named(number)) => {
                     self.prepared.forget(*number);
                     lost = true;
@@ -472,7 +502,10 @@ impl Upstream {
         };
         loop {
             match self.asked.get(1) {
-                Some(Asked::Sync) => drop(self.asked.remove(1)),
+                Some(Asked::Sync) => {
+                    self.asked.remove(1);
+                    self.sync_in_copy = true;
+                }
                 Some(Asked::CopyEnd) => {
                     self.asked.remove(1);
                     // A Sync that was sent in vain did not end the group.
@@ -520,6 +553,8 @@ enum Fate {
     Prepared,
     Reported,
     Settled,
+    /// It is, and nobody waits to hear of it.
+    SettledUnseen,
     Swallow,
     AsParseComplete,
     /// An error: what to say in its place, and whether something of the client's was lost by it.

@@ -43,6 +43,8 @@ pub(crate) enum Opening {
         text: Vec<u8>,
         /// The answers to the group before the result; `None` for a simple query.
         group: Option<Vec<u8>>,
+        /// How many names were given up behind it; answered once it is carried out.
+        closed: usize,
         /// Whether the group is over; otherwise the client wants the result before it ends the group.
         ready: bool,
     },
@@ -57,6 +59,8 @@ pub(super) struct Group {
     answer: Vec<u8>,
     /// Something of ours is among what no Flush followed.
     is_open: bool,
+    /// Names that were given up behind what is executed.
+    closed: usize,
     run: Run,
 }
 
@@ -122,10 +126,10 @@ impl Downstream {
                 if switch::resembles(body) {
                     self.drop_unnamed();
                     let text = frontend::query(body).map_err(malformed)?.to_vec();
-                    return Ok(Opening::Own { consumed: header.total(), text, group: None, ready: true });
+                    return Ok(Opening::Own { consumed: header.total(), text, group: None, closed: 0, ready: true });
                 }
                 let deallocated = frontend::query(body).ok().and_then(switch::deallocated);
-                if deallocated.is_some_and(|name| self.gives_up(name.as_bytes())) {
+                if deallocated.is_some_and(|name| self.gives_up(name.as_bytes(), false)) {
                     self.drop_unnamed();
                     backend::write_complete(out, "DEALLOCATE");
                     backend::write_ready(out, b'I');
@@ -172,7 +176,7 @@ impl Downstream {
                 let opening = if let Run::Executed(statement) = &group.run {
                     let text = statement.text().to_vec();
                     group.run = Run::Done;
-                    Opening::Own { consumed, text, group: Some(answer), ready: false }
+                    Opening::Own { consumed, text, group: Some(answer), closed: mem::take(&mut group.closed), ready: false }
                 } else {
                     out.extend_from_slice(&answer);
                     Opening::Consumed(consumed)
@@ -183,7 +187,7 @@ impl Downstream {
             Taken::Sync => match group.run {
                 Run::Executed(statement) => {
                     let text = statement.text().to_vec();
-                    Ok(Opening::Own { consumed, text, group: Some(group.answer), ready: true })
+                    Ok(Opening::Own { consumed, text, group: Some(group.answer), closed: group.closed, ready: true })
                 }
                 Run::None | Run::Bound { .. } | Run::Done => {
                     out.extend_from_slice(&group.answer);
@@ -240,8 +244,7 @@ impl Downstream {
             b'P' if !has_run => self.take_parse(group, message),
             b'B' if !has_run => self.take_bind(group, message),
             b'D' if !has_run => self.take_describe(group, message),
-            // Its answer would have to stand behind the result, which there is none of before the end.
-            b'C' if !matches!(group.run, Run::Executed(_)) => self.take_close(group, message),
+            b'C' => self.take_close(group, message),
             b'E' if header.total() <= OWN_LEN_MAX => {
                 if !message.is_whole() {
                     return Ok(Taken::Incomplete);
@@ -345,8 +348,8 @@ impl Downstream {
 
     /// A name is the client's to give up, whatever stands under it, and servers share what they have prepared; but a server that
     /// knows the client's own name has to hear of it. Yields whether that was all.
-    fn gives_up(&mut self, name: &[u8]) -> bool {
-        let is_known_there = self.has_session && self.own(name).is_none();
+    fn gives_up(&mut self, name: &[u8], leaves: bool) -> bool {
+        let is_known_there = self.has_session && !leaves && self.own(name).is_none();
         !is_known_there && self.statements.remove(name).is_some()
     }
 
@@ -355,14 +358,22 @@ impl Downstream {
             return message.incomplete("the name in a Describe or Close", NAMES_LEN_MAX).map(|_| Taken::Incomplete);
         }
         let target = frontend::target(message.body_so_far()).map_err(malformed)?;
+        // With its tenant the client leaves the server that knows the name.
+        let leaves = matches!(&group.run, Run::Executed(statement)
+            if !matches!(switch::own(statement.text()), None | Some(Own::ShowTenant)));
         let is_ours = match target.kind {
-            TargetKind::Statement => self.gives_up(target.name),
+            TargetKind::Statement => self.gives_up(target.name, leaves),
             TargetKind::Portal => !matches!(group.run, Run::None),
         };
         if !is_ours {
             return Ok(Taken::Stranger);
         }
-        backend::write_close_complete(&mut group.answer);
+        if matches!(group.run, Run::Executed(_)) {
+            // Its answer stands behind the result, which there is none of before the end.
+            group.closed += 1;
+        } else {
+            backend::write_close_complete(&mut group.answer);
+        }
         Ok(Taken::Answered)
     }
 

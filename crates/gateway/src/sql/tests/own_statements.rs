@@ -100,12 +100,12 @@ fn says(down: &mut Downstream, messages: &[Vec<u8>]) -> (String, Opening) {
 
 fn own(consumed: &[u8], text: &[u8], ready: bool) -> Opening {
     // What was answered is looked at by itself.
-    Opening::Own { consumed: consumed.len(), text: text.to_vec(), group: None, ready }
+    Opening::Own { consumed: consumed.len(), text: text.to_vec(), group: None, closed: 0, ready }
 }
 
 fn without_answers(opening: Opening) -> Opening {
     match opening {
-        Opening::Own { consumed, text, ready, .. } => Opening::Own { consumed, text, group: None, ready },
+        Opening::Own { consumed, text, closed, ready, .. } => Opening::Own { consumed, text, group: None, closed, ready },
         other => other,
     }
 }
@@ -127,7 +127,7 @@ fn a_group_of_the_gateway_s_own_is_answered_when_it_is_whole() {
         backend::write_bind_complete(out);
         backend::write_row_description(out, &["guardian.tenant"]);
     });
-    let own = Opening::Own { consumed: sync.len(), text: SHOW.to_vec(), group: Some(answers), ready: true };
+    let own = Opening::Own { consumed: sync.len(), text: SHOW.to_vec(), group: Some(answers), closed: 0, ready: true };
     assert_eq!(down.open(&sync, &mut out).unwrap(), own);
     assert!(!down.is_apart() && out.is_empty());
 }
@@ -197,6 +197,23 @@ fn what_was_prepared_is_forgotten_when_the_client_says_so() {
     assert_eq!(says(&mut down, &[bind(b"")]).1, Opening::Server);
 }
 
+/// As psycopg does in a pipeline when it has prepared too much.
+#[test]
+fn names_given_up_behind_a_switch_are_answered_behind_it() {
+    for has_session in [false, true] {
+        let mut down = Downstream::default();
+        Passing::new(Names::Own).sends(&mut down, &[parse(b"two", b"SELECT 2"), sync()]);
+        down.has_session = has_session;
+        let messages = [parse(b"one", SET), bind(b"one"), execute(), close(b"two"), close(b"one")];
+        let (answered, _) = says(&mut down, &messages);
+        assert_eq!(answered, "");
+        let end = sync();
+        let (answered, opening) = says(&mut down, std::slice::from_ref(&end));
+        let expected = Opening::Own { consumed: end.len(), text: SET.to_vec(), group: None, closed: 2, ready: true };
+        assert_eq!((answered.as_str(), without_answers(opening)), ("12", expected));
+    }
+}
+
 #[test]
 fn a_name_stands_for_one_statement() {
     let taken = Opening::Refused { consumed: 0, refusal: Refusal::NameTaken("one".to_owned()), ready: false };
@@ -248,8 +265,7 @@ fn a_group_with_anything_else_in_it_is_refused_to_its_end() {
     let own = group(SET);
     let other = group(b"SELECT 1");
     // Where the other message stands: before, and behind the Execute.
-    for (place, stranger) in [(1, &other[0]), (3, &other[0]), (4, &other[1]), (4, &other[3]), (4, &own[0]), (4, &close(b""))]
-    {
+    for (place, stranger) in [(1, &other[0]), (3, &other[0]), (4, &other[1]), (4, &other[3]), (4, &own[0])] {
         let (mut down, mut out) = (Downstream::default(), Vec::new());
         for message in &own[..place] {
             assert_eq!(down.open(message, &mut out).unwrap(), Opening::Consumed(message.len()));
@@ -358,6 +374,52 @@ impl Passing {
 
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// As asyncpg prepares: without a Sync, and whatever it does next follows.
+#[test]
+fn a_group_that_only_prepared_is_ended_for_a_switch() {
+    let switches = [vec![query(SET)], vec![parse(b"", SET), describe(b""), flush()]];
+    for names in [Names::Translated, Names::Own] {
+        for switch in &switches {
+            let mut down = Downstream::default();
+            let mut up = Upstream::new(Arc::new(Settings::default()));
+            let (mut statements, mut out, mut heard) = (Statements::starting_at(0), Vec::new(), Vec::new());
+            let prepared = [parse(b"two", b"SELECT 2"), describe(b"two"), flush()].concat();
+            down.forward(&prepared, &mut up, &mut statements, names, &mut out).unwrap();
+            let answers = written(|out| {
+                backend::write_parse_complete(out);
+                backend::write_parameter_description(out, &[]);
+                backend::write_no_data(out);
+            });
+            let switch = switch.concat();
+            // Not before all of it is answered.
+            let early = down.forward(&prepared[..0], &mut up, &mut statements, names, &mut out).unwrap();
+            assert!(early.bytes.is_empty() && !up.has_only_prepared());
+            assert_eq!(up.answer(&answers, &mut heard).unwrap().consumed, answers.len());
+            down.answered(1, false);
+            for expected in ["S", ""] {
+                let forwarded = down.forward(&switch, &mut up, &mut statements, names, &mut out).unwrap();
+                assert_eq!((forwarded.consumed, forwarded.step), (0, Step::Full));
+                assert_eq!(tags(forwarded.bytes), expected);
+            }
+            let end = ready();
+            let answered = up.answer(&end, &mut heard).unwrap();
+            assert!(answered.settled && answered.bytes.is_empty(), "the client sent no Sync");
+            let (_, opening) = says(&mut down, &[switch[..frame::header(&switch).unwrap().unwrap().total()].to_vec()]);
+            assert!(matches!(opening, Opening::Own { .. } | Opening::Consumed(_)), "{opening:?}");
+
+            // What was bound may have done something.
+            let bound = [parse(b"three", b"SELECT 3"), bind(b"three")].concat();
+            down = Downstream::default();
+            down.forward(&bound, &mut up, &mut statements, names, &mut out).unwrap();
+            up.answer(&[written(backend::write_parse_complete), written(backend::write_bind_complete)].concat(), &mut heard)
+                .unwrap();
+            down.answered(1, false);
+            let forwarded = down.forward(&switch, &mut up, &mut statements, names, &mut out).unwrap();
+            assert!(forwarded.consumed > 0 && !contains(forwarded.bytes, b"guardian.tenant"));
+        }
+    }
 }
 
 /// Whatever else is in the group, and whether or not it was prepared before: nothing of a switch reaches a server, and none is

@@ -222,6 +222,41 @@ fn only_copy_data_may_come_during_copy() {
     assert_eq!(answer(&mut up, &message(b'G', &[0; 3])).unwrap_err(), Violation::BrokenCopy);
 }
 
+/// PostgreSQL takes no notice of a Sync while it reads COPY data, and answers one that it reads after the data failed. Nobody but
+/// PostgreSQL knows which it was.
+#[test]
+fn a_sync_in_a_copy_that_fails_leaves_the_count_in_doubt() {
+    let begins = message(b'G', &[0; 3]);
+    let behind = |up: &mut Upstream| {
+        answer(up, &begins).unwrap();
+        up.ask(Asked::Sync);
+    };
+    let before = |up: &mut Upstream| {
+        up.ask(Asked::Sync);
+        answer(up, &begins).unwrap();
+    };
+    let places: [&dyn Fn(&mut Upstream); 2] = [&behind, &before];
+    for asked in [Asked::Query as fn(Option<Refusal>) -> Asked, |_| Asked::Execute] {
+        for place in places {
+            let mut up = upstream(vec![asked(None)]);
+            place(&mut up);
+            answer(&mut up, &error("22P04")).unwrap();
+            if up.is_discarding() {
+                up.ask(Asked::Sync);
+            }
+            answer(&mut up, &ready()).unwrap();
+            assert!(up.is_settled() && up.is_doubtful());
+
+            let mut up = upstream(vec![asked(None)]);
+            place(&mut up);
+            up.ask(Asked::CopyEnd);
+            answer(&mut up, &message(b'C', b"COPY 1\0")).unwrap();
+            answer(&mut up, &error("22012")).unwrap();
+            assert!(!up.is_doubtful(), "it was read with the data");
+        }
+    }
+}
+
 #[test]
 fn an_earlier_unnamed_statement_on_another_connection_is_not_run() {
     let (mut first, mut second) = (upstream(Vec::new()), upstream(Vec::new()));

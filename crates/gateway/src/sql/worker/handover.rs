@@ -69,6 +69,7 @@ impl Worker {
         let needs_reset =
             is_another_s || suspect || cancelled || is_dirty || has_other_wishes || server.up.prepared.is_full();
         server.last_client = serial;
+        server.state = ServerState::Preparing { client: Some(client_at), owed: Owed::default() };
         self.hand_over(at, client_at, needs_reset);
     }
 

@@ -236,7 +236,7 @@ impl Worker {
         }
         let too_old = self.age_max_s(at).is_some_and(|max_s| (self.now - self.servers[at].born).as_secs() >= max_s.into());
         let server = &mut self.servers[at];
-        if server.doomed || too_old || self.drain_until.is_some() {
+        if server.doomed || server.up.is_doubtful() || too_old || self.drain_until.is_some() {
             self.close_server(at);
             self.jobs.push_back(Job::Dispatch(pool_at));
             return;

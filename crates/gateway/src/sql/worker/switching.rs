@@ -32,24 +32,25 @@ impl Worker {
         Ok(())
     }
 
-    /// Answers a statement of the gateway's own. `group`: the answers to the messages before, for the extended protocol; `ready`:
-    /// whether its end is there as well.
-    pub(super) fn own_statement(&mut self, at: usize, text: &[u8], group: Option<Vec<u8>>, ready: bool) {
+    /// Answers a statement of the gateway's own. `group`: the answers to the messages before, for the extended protocol; `closed`: how
+    /// many names were given up behind it; `ready`: whether its end is there as well.
+    pub(super) fn own_statement(&mut self, at: usize, text: &[u8], group: Option<Vec<u8>>, closed: usize, ready: bool) {
         let is_simple = group.is_none();
         let mut out = group.unwrap_or_default();
         let outcome = self.run_own(at, text, is_simple, &mut out);
-        let write_ready = |out: &mut Vec<u8>| {
+        let write_end = |out: &mut Vec<u8>, closed: usize| {
+            (0..closed).for_each(|_| backend::write_close_complete(out));
             if ready {
                 backend::write_ready(out, b'I');
             }
         };
         match outcome {
             Ok(Outcome::Stays) => {
-                write_ready(&mut out);
+                write_end(&mut out, closed);
                 self.send_client(at, &out);
             }
             Ok(Outcome::Moves(entry, bound_until_s)) => {
-                write_ready(&mut out);
+                write_end(&mut out, closed);
                 self.send_client(at, &out);
                 self.rebind(at, &entry, bound_until_s);
             }
@@ -59,7 +60,7 @@ impl Worker {
                 }
                 self.shared.refused(&refusal);
                 refusal.write_error(&mut out);
-                write_ready(&mut out);
+                write_end(&mut out, 0);
                 if !ready && let Some(session) = self.clients.get_mut(at).and_then(Client::session) {
                     session.down.skip_group();
                 }

@@ -179,12 +179,12 @@ impl Worker {
                 self.send_client(at, &out);
                 if consumed == 0 { Flow::Used(self.skip_now(at, bytes)) } else { Flow::Used(consumed) }
             }
-            Ok(Opening::Own { consumed, text, group, ready }) => {
+            Ok(Opening::Own { consumed, text, group, closed, ready }) => {
                 // What is there already goes along, should the client move to another worker.
                 let client = &mut self.clients[at];
                 let process = client.process;
                 client.line.inbox = bytes[consumed..].to_vec();
-                self.own_statement(at, &text, group, ready);
+                self.own_statement(at, &text, group, closed, ready);
                 match self.clients.get_mut(at) {
                     Some(client) if client.process == process => {
                         client.line.inbox = Vec::new();
