@@ -240,6 +240,24 @@ async fn settings_at_start_up_are_answered_in_the_server_s_words() {
     assert_eq!(gateway.connect(&tenant).scalar("SELECT 1"), "1");
 }
 
+/// Whoever comes while another tenant has the only connection is let in when it is free.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_connection_of_a_kind_waits_for_room() {
+    let gateway =
+        Gateway::start(&Server::shared(), "server_connections = 1\nserver_connections_reserved = 0\nworkers = 1").await;
+    let [a, b] = [("alpha", "business"), ("bravo", "enterprise")].map(|(slug, tier)| gateway.tenant(slug, tier));
+    let mut of_a = gateway.connect(&a);
+    assert_eq!(of_a.query("BEGIN").tags, ["BEGIN"]);
+    let mut of_b = std::thread::scope(|scope| {
+        let coming = scope.spawn(|| Wire::login(&gateway.address, &[("user", "bravo")], &b.password));
+        std::thread::sleep(Duration::from_millis(500));
+        assert_eq!(of_a.query("COMMIT").tags, ["COMMIT"]);
+        coming.join().expect("no panic")
+    })
+    .expect("it is let in");
+    assert_eq!(of_b.query("SELECT count(*) FROM tag").first(), Some("0"));
+}
+
 /// Drivers wait until a cancel's connection is closed before they send what it must not meet.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_is_over_when_the_server_has_dealt_with_it() {

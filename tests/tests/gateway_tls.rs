@@ -253,10 +253,10 @@ async fn clients_turn_to_tls_at_once_and_see_the_newest_certificate() {
     assert!(unknown(client.reads(&[b"postgresql"], true)));
     // Files that do not fit together, or are none, leave everything as it is.
     fs::copy(at("good.key"), at("own.key")).expect("copy a key");
-    ops.query("RELOAD");
+    assert_eq!(ops.query("RELOAD").code(), "F0000");
     assert_eq!(stranger.reads(&[b"postgresql"], true), own);
     fs::write(at("own.pem"), "nothing").expect("spoil a certificate");
-    ops.query("RELOAD");
+    assert_eq!(ops.query("RELOAD").code(), "F0000");
     assert_eq!(stranger.reads(&[b"postgresql"], false), own);
     assert!(gateway.installation.log().contains("cannot take over the TLS files"));
     copy("good");

@@ -79,7 +79,7 @@ pub(crate) struct Shared {
 /// Where a cluster is, once its name is resolved.
 #[derive(Debug, Clone)]
 pub(crate) enum Route {
-    Tcp { address: SocketAddr, host: String, tls: Option<Arc<ClientConfig>> },
+    Tcp { addresses: Vec<SocketAddr>, host: String, tls: Option<Arc<ClientConfig>> },
     Unix(PathBuf),
 }
 
@@ -118,11 +118,14 @@ fn resolve(cluster: &SnapshotCluster) -> Result<Route, String> {
         return Ok(Route::Unix(PathBuf::from(format!("{}/.s.PGSQL.{}", cluster.host, cluster.port))));
     }
     let tls = tls::connector(&cluster.tls).map_err(|error| error.to_string())?;
-    let mut addresses = (cluster.host.as_str(), cluster.port)
+    let addresses = (cluster.host.as_str(), cluster.port)
         .to_socket_addrs()
         .map_err(|error| format!("the host name `{}` does not resolve: {error}", cluster.host))?;
-    let address = addresses.next().ok_or_else(|| format!("the host name `{}` has no address", cluster.host))?;
-    Ok(Route::Tcp { address, host: cluster.host.clone(), tls })
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    if addresses.is_empty() {
+        return Err(format!("the host name `{}` has no address", cluster.host));
+    }
+    Ok(Route::Tcp { addresses, host: cluster.host.clone(), tls })
 }
 
 /// Seconds since 1970.

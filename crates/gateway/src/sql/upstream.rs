@@ -104,6 +104,7 @@ pub(crate) const IDLE: u8 = b'I';
 
 /// The protocol state of one server connection.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "they are independent of each other")]
 pub(crate) struct Upstream {
     asked: VecDeque<Asked>,
     /// The status of the last `ReadyForQuery`.

@@ -105,7 +105,10 @@ impl Worker {
         let stream = match self.shared.routes.get(&server.target.cluster) {
             // In clear also where TLS is in use: PostgreSQL takes it before any authentication, and the secret dies with
             // the connection.
-            Ok(Route::Tcp { address, .. }) => TcpStream::connect(address).map(Stream::Tcp),
+            Ok(Route::Tcp { .. }) => match server.line.socket.peer() {
+                Some(address) => TcpStream::connect(address).map(Stream::Tcp),
+                None => return,
+            },
             Ok(Route::Unix(path)) => UnixStream::connect(path).map(Stream::Unix),
             Err(_) => return,
         };

@@ -42,6 +42,7 @@ impl Worker {
             self.end_slow_connecting();
             self.end_slow_cancellers();
             self.close_idle_servers();
+            self.open_for_unwelcomed();
             let pools = 0..self.pools.len();
             self.jobs.extend(pools.map(Job::Dispatch));
         }

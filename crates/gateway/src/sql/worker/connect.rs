@@ -66,6 +66,8 @@ pub(super) struct Connecting {
     /// Settings the server reported so far.
     settings: Arc<Settings>,
     since: std::time::Instant,
+    /// Which of the host's addresses is tried.
+    attempt: usize,
 }
 
 impl std::fmt::Debug for Connecting {
@@ -108,11 +110,21 @@ fn broken(error: &std::io::Error) -> Failure {
 impl Worker {
     /// Begins a connection for a target.
     pub(super) fn open_server(&mut self, pool_at: usize, target: &Rc<Target>) {
+        self.open_server_at(pool_at, target, 0);
+    }
+
+    /// `attempt`: which of the host's addresses to try first.
+    fn open_server_at(&mut self, pool_at: usize, target: &Rc<Target>, mut attempt: usize) {
         let route = self.shared.routes.get(&target.cluster);
         let opened = route.map_err(|problem| Failure::from(&problem)).and_then(|route| {
             let (stream, tls) = match route {
-                Route::Tcp { address, host, tls } => {
-                    let stream = TcpStream::connect(address).map_err(|error| broken(&error))?;
+                Route::Tcp { addresses, host, tls } => {
+                    let mut opened = Err(Failure::from("the host has no address"));
+                    while let (Err(_), Some(address)) = (&opened, addresses.get(attempt)) {
+                        opened = TcpStream::connect(*address).map_err(|error| broken(&error));
+                        attempt += usize::from(opened.is_err());
+                    }
+                    let stream = opened?;
                     let name = tls.map(|config| {
                         let name = ServerName::try_from(host).map_err(|error| Failure::from(&error))?;
                         Ok::<_, Failure>((config, name))
@@ -128,7 +140,8 @@ impl Worker {
             Err(failure) => return self.cannot_connect(pool_at, target, &failure),
         };
         let settings: Arc<Settings> = Arc::default();
-        let connecting = Connecting { stage: Stage::Transport, tls, settings: Arc::clone(&settings), since: self.now };
+        let connecting =
+            Connecting { stage: Stage::Transport, tls, settings: Arc::clone(&settings), since: self.now, attempt };
         let at = self.servers.insert(Server {
             line: Line::new(socket),
             state: ServerState::Connecting(Box::new(connecting)),
@@ -162,6 +175,24 @@ impl Worker {
         }
     }
 
+    /// Gives up a connection that did not come about; nobody being there, the host's next address is tried.
+    fn lose_connecting(&mut self, at: usize, failure: &Failure) {
+        let server = &self.servers[at];
+        let (pool, target) = (server.pool, Rc::clone(&server.target));
+        let next = match &server.state {
+            ServerState::Connecting(connecting) if matches!(connecting.stage, Stage::Transport) => connecting.attempt + 1,
+            _ => usize::MAX,
+        };
+        let route = self.shared.routes.get(&target.cluster);
+        let is_left = matches!(route, Ok(Route::Tcp { addresses, .. }) if next < addresses.len());
+        self.close_server(at);
+        if is_left {
+            self.open_server_at(pool, &target, next);
+        } else {
+            self.cannot_connect(pool, &target, failure);
+        }
+    }
+
     fn cannot_connect(&mut self, pool_at: usize, target: &Rc<Target>, failure: &Failure) {
         let problem = Refusal::Server(format!("cluster `{}`: {}", target.cluster, failure.problem));
         tracing::warn!(cluster = %target.cluster, role = target.role, database = target.database, problem = failure.problem,
@@ -192,9 +223,7 @@ impl Worker {
         match self.step_connecting(at, scratch) {
             Ok(goes_on) => goes_on,
             Err(failure) => {
-                let (pool, target) = (self.servers[at].pool, Rc::clone(&self.servers[at].target));
-                self.close_server(at);
-                self.cannot_connect(pool, &target, &failure);
+                self.lose_connecting(at, &failure);
                 false
             }
         }
@@ -358,9 +387,7 @@ impl Worker {
             .map(|(at, _)| at)
             .collect();
         for at in slow {
-            let (pool, target) = (self.servers[at].pool, Rc::clone(&self.servers[at].target));
-            self.close_server(at);
-            self.cannot_connect(pool, &target, &Failure::from("it does not answer"));
+            self.lose_connecting(at, &Failure::from("it does not answer"));
         }
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Part {
     pub(crate) rows: Vec<Vec<String>>,
     /// How many it applied to.
     pub(crate) affected: usize,
+    /// Why it could not be done.
+    pub(crate) problem: Option<String>,
 }
 
 /// A client at the console.
@@ -72,6 +74,7 @@ struct Pending {
     waiting: usize,
     rows: Vec<Vec<String>>,
     affected: usize,
+    problem: Option<String>,
 }
 
 /// The tenant, then what [`Measured::values`] has.
@@ -296,7 +299,7 @@ impl Worker {
         let Some(console) = self.console(at) else { return };
         console.serial += 1;
         let answer = Answer::Console { worker, client: at, serial: console.serial };
-        let pending = Pending { question: question.clone(), waiting: workers, rows: Vec::new(), affected: 0 };
+        let pending = Pending { question: question.clone(), waiting: workers, rows: Vec::new(), affected: 0, problem: None };
         console.pending = Some(pending);
         for other in 0..workers {
             self.tell(other, Message::Ask(Ask { question: question.clone(), answer: answer.clone() }));
@@ -320,6 +323,7 @@ impl Worker {
         let Some(pending) = &mut console.pending else { return };
         pending.rows.extend(part.rows);
         pending.affected += part.affected;
+        pending.problem = pending.problem.take().or(part.problem);
         pending.waiting -= 1;
         if pending.waiting > 0 {
             return;
@@ -327,6 +331,7 @@ impl Worker {
         let Some(mut pending) = console.pending.take() else { return };
         let mut out = Vec::new();
         match &pending.question {
+            _ if pending.problem.is_some() => complain(&mut out, "F0000", pending.problem.as_deref().unwrap_or_default()),
             Question::Kill(what) | Question::Pause(Some(what)) | Question::Resume(Some(what)) if pending.affected == 0 => {
                 let what: String = what.chars().take(80).collect();
                 complain(&mut out, "42704", &format!("nothing connected here is called \"{what}\""));
@@ -343,7 +348,7 @@ impl Worker {
     }
 
     fn part(&mut self, question: &Question) -> Part {
-        let mut affected = 0;
+        let (mut affected, mut problem) = (0, None);
         let rows = match question {
             Question::Pools => self.pool_rows(),
             Question::Clients => self.client_rows(),
@@ -363,11 +368,12 @@ impl Worker {
                     && let Err(error) = acceptor.reload(true)
                 {
                     tracing::warn!(%error, "cannot take over the TLS files; the old ones stay in use");
+                    problem = Some(format!("the TLS files cannot be taken over, and the old ones stay in use: {error}"));
                 }
                 Vec::new()
             }
         };
-        Part { serial: 0, rows, affected }
+        Part { serial: 0, rows, affected, problem }
     }
 
     fn named(&self, what: &str) -> Option<usize> {

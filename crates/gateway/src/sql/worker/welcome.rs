@@ -11,7 +11,7 @@ use guardian_pgwire::{backend, frame, frontend};
 use super::{
     Job, Worker,
     handover::Owed,
-    state::{Client, ServerState, Target},
+    state::{Client, ServerState, Stage, Target},
 };
 use crate::sql::{
     refusal::Refusal,
@@ -104,6 +104,25 @@ impl Worker {
         backend::write_ready(&mut out, b'I');
         self.send_client(at, &out);
         self.jobs.push_back(Job::Client(at));
+    }
+
+    /// When there was no room for the first connection of a kind, there may be now.
+    pub(super) fn open_for_unwelcomed(&mut self) {
+        let waiting = self.clients.iter().filter_map(|(_, client)| match &client.stage {
+            Stage::Session(session) if !session.welcomed => Some(session.tenant),
+            _ => None,
+        });
+        for tenant in waiting.collect::<std::collections::HashSet<_>>() {
+            let found = match tenant {
+                Some(tenant) => Ok((Rc::clone(&self.tenants[tenant].target), self.tenants[tenant].pool)),
+                None => self.shared_target(),
+            };
+            if let Ok((target, pool)) = found
+                && target.base.borrow().is_none()
+            {
+                self.open_for_welcome(pool, &target);
+            }
+        }
     }
 
     /// Asks a server at rest what it makes of these; false if there is none.
