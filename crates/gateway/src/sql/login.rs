@@ -123,7 +123,8 @@ impl Login {
         loop {
             let stage = std::mem::replace(&mut self.stage, Stage::Startup);
             match stage {
-                Stage::Startup | Stage::SaslInitial(_) | Stage::SaslResponse(..) if *input == *GOODBYE => {
+                // Whatever it had begun to say behind it.
+                Stage::Startup | Stage::SaslInitial(_) | Stage::SaslResponse(..) if input.starts_with(GOODBYE) => {
                     return Ok(Progress::Gone);
                 }
                 Stage::Startup => {

@@ -357,9 +357,12 @@ fn a_goodbye_in_place_of_anything_is_heard_in_silence() {
     for before in [Vec::new(), packet(&[("user", "bound")])] {
         let (result, heard) = first(&before, &Channel::default());
         assert!(before.is_empty() || matches!(result, Ok(Progress::More)));
-        let (result, sent) = first(&[before, goodbye.clone()].concat(), &Channel::default());
-        assert!(matches!(result, Ok(Progress::Gone)), "{result:?}");
-        assert_eq!(sent, heard, "nothing for it");
+        // node-postgres has the start-up packet behind it when it is ended before it is connected.
+        for behind in [Vec::new(), packet(&[("user", "bound")])] {
+            let (result, sent) = first(&[before.clone(), goodbye.clone(), behind].concat(), &Channel::default());
+            assert!(matches!(result, Ok(Progress::Gone)), "{result:?}");
+            assert_eq!(sent, heard, "nothing for it");
+        }
     }
 }
 
