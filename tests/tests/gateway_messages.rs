@@ -136,3 +136,27 @@ async fn a_message_without_its_end_is_refused_and_keeps_no_server() {
         }
     }
 }
+
+/// Whether PostgreSQL answers a Sync in the midst of COPY data hangs on where it stopped reading them. Its connection is not
+/// lent on: an answer too many would be the next client's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_fails_with_a_sync_in_it_ends_its_connection() {
+    let gateway =
+        Gateway::start(&Server::shared(), "server_connections = 1\nserver_connections_reserved = 0\nworkers = 1").await;
+    let tenant = with_a_row(&gateway, "alpha", "business");
+    let (mut first, mut second) = (gateway.connect(&tenant), gateway.connect(&tenant));
+    let mut process = second.scalar("SELECT pg_backend_pid()");
+    for data in ["too\tmany\tcolumns\n", "name\n"] {
+        first.send(&query("COPY tag (name) FROM STDIN"));
+        assert_eq!(first.receive(Duration::from_secs(20)).expect("an answer").tag, b'G');
+        first.send(&[message(b'd', data.as_bytes()), sync(), message(b'c', b"")].concat());
+        let answer = first.until_ready();
+        assert_eq!(answer.failures.is_empty(), data == "name\n", "{answer:?}");
+        for number in 0..20 {
+            assert_eq!(second.scalar(&format!("SELECT {number}")), number.to_string());
+        }
+        let now = second.scalar("SELECT pg_backend_pid()");
+        assert_eq!(now == process, data == "name\n", "{data}");
+        process = now;
+    }
+}
