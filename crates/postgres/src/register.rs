@@ -117,12 +117,10 @@ impl ContextFunction {
     /// `CREATE OR REPLACE FUNCTION`.
     pub(crate) fn create(&self) -> String {
         let volatility = if self.volatility == 's' { "STABLE PARALLEL SAFE" } else { "VOLATILE PARALLEL UNSAFE" };
-        let settings: String = self
-            .settings
-            .iter()
-            .filter_map(|setting| setting.split_once('='))
-            .map(|(name, value)| format!("SET {name} = {value} "))
-            .collect();
+        let mut settings = String::new();
+        for (name, value) in self.settings.iter().filter_map(|setting| setting.split_once('=')) {
+            settings.extend(["SET ", name, " = ", value, " "]);
+        }
         format!(
             "CREATE OR REPLACE FUNCTION guardian.{}({}) RETURNS {} LANGUAGE plpgsql {volatility} SECURITY DEFINER \
              {settings}AS $guardian${}$guardian$",
