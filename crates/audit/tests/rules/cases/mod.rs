@@ -1,0 +1,12 @@
+//! The cases, one file a group of rules. A new file is declared here and its two lists are added to [`CASES`] and
+//! [`NEAR_MISSES`].
+
+pub(crate) mod policies;
+
+use crate::bench::{Case, NearMiss};
+
+/// Every flaw.
+pub(crate) const CASES: &[&[Case]] = &[policies::CASES];
+
+/// Every near miss.
+pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[policies::NEAR_MISSES];
