@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{
-    FORMAT, Facts, Missing, Server, Source, code, constraints, dependencies, outside, relations, roles, schemas, server,
+    FORMAT, Facts, Missing, Server, Source, code, constraints, dependencies, outside, relations, roles, schemas, server, truth,
 };
 
 /// Why nothing could be collected. A single source that cannot be read is no error but [`Facts::missing`].
@@ -120,6 +120,9 @@ async fn read(connection: &mut PgConnection) -> Result<Facts, CollectError> {
     let name: String = text_of(from.connection, "SELECT current_database()::text").await.map_err(CollectError::Server)?;
     facts.database = facts.databases.iter().find(|database| database.name == name).cloned().unwrap_or_default();
     passwords(&mut from, &mut facts).await?;
+    let predicates = from.list(Source::Truths, truth::predicates()).await?;
+    let lost = |error| CollectError::Lost { source_name: Source::Truths, source: error };
+    facts.truths = truth::evaluate(from.connection, predicates).await.map_err(lost)?;
     facts.missing = from.missing;
     facts.sort();
     Ok(facts)

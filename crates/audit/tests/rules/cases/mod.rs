@@ -2,11 +2,12 @@
 //! [`NEAR_MISSES`].
 
 pub(crate) mod policies;
+pub(crate) mod roles;
 
 use crate::bench::{Case, NearMiss};
 
 /// Every flaw.
-pub(crate) const CASES: &[&[Case]] = &[policies::CASES];
+pub(crate) const CASES: &[&[Case]] = &[policies::CASES, roles::CASES];
 
 /// Every near miss.
-pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[policies::NEAR_MISSES];
+pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[policies::NEAR_MISSES, roles::NEAR_MISSES];

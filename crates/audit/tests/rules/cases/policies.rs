@@ -23,6 +23,19 @@ pub(crate) const CASES: &[Case] = &[
         "ALTER ROLE {app} NOINHERIT; GRANT {owner} TO {app}; ALTER TABLE shop.orders NO FORCE ROW LEVEL SECURITY",
         "shop.orders",
     ),
+    Case::new(
+        "GRD-PG-003",
+        "beside no restrictive policy",
+        "DROP POLICY tenant_only ON shop.orders",
+        "rows_open on shop.orders",
+    ),
+    Case::new(
+        "GRD-PG-003",
+        "true by arithmetic",
+        "DROP POLICY tenant_only ON shop.orders; \
+         ALTER POLICY rows_open ON shop.orders USING (tenant_id IS NULL OR tenant_id IS NOT NULL)",
+        "rows_open on shop.orders",
+    ),
 ];
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
@@ -36,10 +49,21 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "no way into the schema",
         "CREATE SCHEMA s; CREATE TABLE s.t (tenant_id uuid); GRANT ALL ON s.t TO {app}",
     ),
+    NearMiss::new(
+        "GRD-PG-003",
+        "a permissive tenant policy alone",
+        "DROP POLICY tenant_only ON shop.orders; ALTER POLICY rows_open ON shop.orders \
+         USING (tenant_id = nullif(current_setting('backtrace_functions'), '')::uuid)",
+    ),
+    NearMiss::new(
+        "GRD-PG-003",
+        "open for a role out of reach",
+        "DROP POLICY tenant_only ON shop.orders; ALTER POLICY rows_open ON shop.orders TO {staff}",
+    ),
     NearMiss::new("GRD-PG-002", "an owner out of reach", "ALTER TABLE shop.orders NO FORCE ROW LEVEL SECURITY"),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn policies() {
-    crate::bench::run_all(CASES, NEAR_MISSES).await;
+#[test]
+fn policies() {
+    crate::bench::run_all(CASES, NEAR_MISSES);
 }
