@@ -72,6 +72,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// Rules that could not run: what they would find is unknown.
     pub could_not_run: Vec<NotRun>,
+    /// Policies of tenant tables whose predicates were not evaluated, with the reason: nothing is known of their truth.
+    pub undecided: BTreeMap<String, String>,
     /// Facts that could not be read.
     pub missing: Vec<Missing>,
     /// Rules that ran.
@@ -120,7 +122,13 @@ pub fn audit(facts: &Facts, options: &Options) -> Result<Report, AuditError> {
         let relation = facts.relation(*oid)?;
         Some((crate::finding::readable_in(&relation.schema, &relation.name), column.name.clone()))
     });
+    let undecided = facts.truths.iter().filter_map(|truth| {
+        let policy = facts.policies.iter().find(|policy| policy.oid == truth.policy)?;
+        let reason = truth.undecided.clone().filter(|_| audit.tenancy.is_tenants(policy.table))?;
+        Some((crate::finding::Object::policy(facts, policy).identity, reason))
+    });
     Ok(Report {
+        undecided: undecided.collect(),
         format: 1,
         database: facts.database.name.clone(),
         server_version: facts.server.version,

@@ -6,7 +6,8 @@ use serde::de::DeserializeOwned;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{
-    FORMAT, Facts, Missing, Server, Source, code, constraints, dependencies, outside, relations, roles, schemas, server, truth,
+    FORMAT, Facts, Missing, Server, Source, code, constraints, dependencies, outside, relations, roles, schemas, server,
+    truth,
 };
 
 /// Why nothing could be collected. A single source that cannot be read is no error but [`Facts::missing`].

@@ -31,6 +31,9 @@ pub fn render(report: &Report) -> String {
             not_run.missing.iter().map(|missing| format!("{:?}: {}", missing.source, missing.reason)).collect();
         let _ = writeln!(text, "could not run {}  {} ({})", not_run.rule, not_run.title, escape::line(&reasons.join("; ")));
     }
+    for (policy, reason) in &report.undecided {
+        let _ = writeln!(text, "undecided {}: {}", escape::line(policy), escape::line(reason));
+    }
     text.push_str(&summary(report));
     text
 }

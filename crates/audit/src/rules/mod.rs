@@ -5,13 +5,15 @@
 
 mod bypass_reachable;
 mod owner_not_forced;
+mod owner_view;
 mod policy_always_true;
 mod rls_off;
 
 use crate::rule::Rule;
 
 /// Every rule, by id.
-pub const ALL: &[Rule] = &[rls_off::RULE, owner_not_forced::RULE, policy_always_true::RULE, bypass_reachable::RULE];
+pub const ALL: &[Rule] =
+    &[rls_off::RULE, owner_not_forced::RULE, policy_always_true::RULE, bypass_reachable::RULE, owner_view::RULE];
 
 /// The rule of an id.
 pub fn by_id(id: &str) -> Option<&'static Rule> {

@@ -3,11 +3,12 @@
 
 pub(crate) mod policies;
 pub(crate) mod roles;
+pub(crate) mod views;
 
 use crate::bench::{Case, NearMiss};
 
 /// Every flaw.
-pub(crate) const CASES: &[&[Case]] = &[policies::CASES, roles::CASES];
+pub(crate) const CASES: &[&[Case]] = &[policies::CASES, roles::CASES, views::CASES];
 
 /// Every near miss.
-pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[policies::NEAR_MISSES, roles::NEAR_MISSES];
+pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[policies::NEAR_MISSES, roles::NEAR_MISSES, views::NEAR_MISSES];
