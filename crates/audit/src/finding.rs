@@ -264,5 +264,6 @@ fn fingerprint(rule: &str, object: &Object, part: &str) -> String {
     // Each part ends with a byte that no name can contain.
     let text = format!("{rule}\0{}\0{}\0{part}", object.kind.as_str(), object.identity);
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let start = digest.as_ref().iter().take(8).fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+    format!("{start:016x}")
 }

@@ -32,7 +32,6 @@ impl RelationKind {
 /// A relation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "they are columns of pg_class")]
 pub struct Relation {
     /// Its OID.
     pub oid: Oid,

@@ -7,7 +7,7 @@ use super::{
 };
 
 /// The run of a sorted list whose key is this.
-fn run<T, K: Ord>(list: &[T], key: K, of: impl Fn(&T) -> K) -> &[T] {
+fn run<T, K: Ord + Copy>(list: &[T], key: K, of: impl Fn(&T) -> K) -> &[T] {
     let start = list.partition_point(|item| of(item) < key);
     let len = list[start..].partition_point(|item| of(item) == key);
     &list[start..start + len]

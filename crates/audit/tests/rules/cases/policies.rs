@@ -60,6 +60,12 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "open for a role out of reach",
         "DROP POLICY tenant_only ON shop.orders; ALTER POLICY rows_open ON shop.orders TO {staff}",
     ),
+    NearMiss::new(
+        "GRD-PG-003",
+        "a predicate that runs a query is not run by us",
+        "DROP POLICY tenant_only ON shop.orders; ALTER POLICY rows_open ON shop.orders \
+         USING (table_to_xml('shop.countries'::regclass, true, false, '') IS NOT NULL)",
+    ),
     NearMiss::new("GRD-PG-002", "an owner out of reach", "ALTER TABLE shop.orders NO FORCE ROW LEVEL SECURITY"),
 ];
 
