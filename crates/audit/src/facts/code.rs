@@ -49,6 +49,9 @@ pub struct Function {
     pub language_untrusted: bool,
     /// The type that it returns, as written: `trigger`, `event_trigger` …
     pub returns: String,
+    /// A body in the standard's form (14+), whose names were looked up when it was made and whose references `pg_depend` has.
+    #[serde(default)]
+    pub parsed: bool,
     /// Its text; `None` for C and internal functions, and system ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -122,6 +125,13 @@ const DANGEROUS: &str = "'lo_import', 'lo_export', 'lo_create', 'lo_creat', 'lo_
     'set_config', 'pg_stat_get_wal_senders', 'pg_hba_file_rules', 'pg_show_all_file_settings', 'pg_backup_start', \
     'pg_start_backup', 'pg_replication_origin_create', 'pg_stat_reset', 'pg_prepared_xact'";
 
+/// System functions behind operators that people call leakproof to get their indexes back, and that are not: their errors or
+/// their running time tell of the values that they were given.
+const LEAKY: &str = "'textlike', 'textnlike', 'texticlike', 'texticnlike', 'bpcharlike', 'namelike', 'textregexeq', \
+    'texticregexeq', 'jsonb_contains', 'jsonb_contained', 'jsonb_exists', 'jsonb_exists_any', 'jsonb_exists_all', \
+    'jsonb_path_match_opr', 'jsonb_path_exists_opr', 'ts_match_vq', 'ts_match_qv', 'arraycontains', 'arraycontained', \
+    'arrayoverlap', 'int4div', 'int8div', 'range_contains', 'range_overlaps'";
+
 pub(super) fn functions() -> String {
     format!(
         "SELECT p.oid::int8 AS oid, n.nspname AS schema, p.proname AS name, pg_get_function_identity_arguments(p.oid) AS arguments, \
@@ -129,22 +139,24 @@ pub(super) fn functions() -> String {
            p.provolatile AS volatility, coalesce(p.proconfig, '{{}}') AS settings, l.lanname AS language, \
            NOT l.lanpltrusted AND l.lanname NOT IN ('internal', 'c') AS language_untrusted, format_type(p.prorettype, NULL) AS returns, \
            CASE WHEN l.lanname NOT IN ('internal', 'c') AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
-             THEN {body} END AS body, e.refobjid::int8 AS extension \
+             THEN {body} END AS body, {parsed} AS parsed, e.refobjid::int8 AS extension \
          FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace JOIN pg_language AS l ON l.oid = p.prolang \
            LEFT JOIN pg_depend AS e ON e.classid = 'pg_proc'::regclass AND e.objid = p.oid AND e.deptype = 'e' \
              AND e.refclassid = 'pg_extension'::regclass \
            LEFT JOIN pg_init_privs AS i ON i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid \
          WHERE n.nspname !~ '^pg_(toast|temp)' AND (n.nspname NOT IN ('pg_catalog', 'information_schema') \
-           OR i.initprivs IS DISTINCT FROM p.proacl OR p.proname IN ({DANGEROUS}) OR p.prosecdef) ORDER BY p.oid",
+           OR i.initprivs IS DISTINCT FROM p.proacl OR p.proname IN ({DANGEROUS}) OR p.prosecdef \
+           OR p.proleakproof AND p.proname IN ({LEAKY})) ORDER BY p.oid",
         super::collect::acl_or_default("p.proacl", "f", "p.proowner"),
         // A body in the standard's form (14+) is kept as a tree, with no text of its own.
         body = "coalesce(nullif(p.prosrc, ''), pg_get_function_sqlbody(p.oid))",
+        parsed = "p.prosqlbody IS NOT NULL",
     )
 }
 
 /// For servers without bodies in the standard's form.
 pub(super) fn functions_before_14() -> String {
-    functions().replace("pg_get_function_sqlbody(p.oid)", "''")
+    functions().replace("pg_get_function_sqlbody(p.oid)", "''").replace("p.prosqlbody IS NOT NULL", "false")
 }
 
 pub(super) const TRIGGERS: &str = "SELECT oid::int8 AS oid, tgrelid::int8 AS table, tgname AS name, tgfoid::int8 AS function, \

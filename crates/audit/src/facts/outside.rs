@@ -20,7 +20,7 @@ pub struct ForeignServer {
     pub wrapper: String,
 }
 
-/// A user mapping; its options may hold a password and are not collected.
+/// A user mapping; its options may hold a password and are not collected, only whether one is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserMapping {
@@ -28,6 +28,9 @@ pub struct UserMapping {
     pub server: Oid,
     /// For whom; [`super::PUBLIC`] is everybody.
     pub user: Oid,
+    /// Whether it holds a password; `None`: the collector may not see it.
+    #[serde(default)]
+    pub password: Option<bool>,
 }
 
 /// An extension.
@@ -109,8 +112,8 @@ pub(super) fn foreign_servers() -> String {
 }
 
 /// `pg_user_mappings` shows everybody who has a mapping, and hides only the options from others.
-pub(super) const USER_MAPPINGS: &str =
-    "SELECT srvid::int8 AS server, umuser::int8 AS user FROM pg_user_mappings ORDER BY srvid, umuser";
+pub(super) const USER_MAPPINGS: &str = "SELECT srvid::int8 AS server, umuser::int8 AS user, CASE WHEN umoptions IS NOT NULL THEN EXISTS (SELECT FROM unnest(umoptions) \
+       AS o WHERE o ~* '^[a-z_]*(password|secret|token|key)[a-z_]*=') END AS password FROM pg_user_mappings ORDER BY srvid, umuser";
 
 pub(super) const EXTENSIONS: &str = "SELECT e.oid::int8 AS oid, e.extname AS name, e.extversion AS version, n.nspname AS schema, \
     e.extowner::int8 AS owner FROM pg_extension AS e JOIN pg_namespace AS n ON n.oid = e.extnamespace ORDER BY e.oid";

@@ -65,6 +65,9 @@ pub struct Relation {
     /// A view's query as PostgreSQL writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub definition: Option<String>,
+    /// A view's query has a WHERE clause, or one below it has.
+    #[serde(default)]
+    pub filters: bool,
     /// The foreign server of a foreign table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreign_server: Option<Oid>,
@@ -177,6 +180,9 @@ pub struct Policy {
     pub using: Option<String>,
     /// WITH CHECK
     pub check: Option<String>,
+    /// Either predicate has an OR in it.
+    #[serde(default)]
+    pub alternatives: bool,
 }
 
 pub(super) fn relations() -> String {
@@ -187,7 +193,7 @@ pub(super) fn relations() -> String {
            coalesce(i.parents, '{{}}') AS parents, e.refobjid::int8 AS extension, coalesce(c.reloptions, '{{}}') AS options, \
            CASE c.relkind WHEN 'v' THEN pg_relation_is_updatable(c.oid, true) ELSE 0 END AS updatable, \
            CASE WHEN c.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
-             THEN pg_get_viewdef(c.oid) END AS definition, \
+             THEN pg_get_viewdef(c.oid) END AS definition, coalesce(w.filters, false) AS filters, \
            f.ftserver::int8 AS foreign_server, c.reltuples AS rows_estimated, c.relpages AS pages, \
            c.relpersistence AS persistence, c.relreplident AS replica_identity \
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
@@ -196,6 +202,8 @@ pub(super) fn relations() -> String {
            LEFT JOIN pg_depend AS e ON e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.objsubid = 0 \
              AND e.deptype = 'e' AND e.refclassid = 'pg_extension'::regclass \
            LEFT JOIN pg_foreign_table AS f ON f.ftrelid = c.oid \
+           LEFT JOIN (SELECT ev_class, bool_or(ev_action::text ~ '\\) :quals \\{{') AS filters FROM pg_rewrite \
+             WHERE rulename = '_RETURN' AND ev_class >= 16384 GROUP BY 1) AS w ON w.ev_class = c.oid \
            LEFT JOIN pg_init_privs AS p ON p.classoid = 'pg_class'::regclass AND p.objoid = c.oid AND p.objsubid = 0 \
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_(toast|temp)' \
            AND (n.nspname NOT IN ('pg_catalog', 'information_schema') \
@@ -231,7 +239,8 @@ pub(super) const SEQUENCES: &str = "SELECT c.oid::int8 AS oid, \
 
 pub(super) const POLICIES: &str = "SELECT oid::int8 AS oid, polrelid::int8 AS table, polname AS name, \
     polpermissive AS permissive, polcmd AS command, polroles::int8[] AS roles, pg_get_expr(polqual, polrelid) AS using, \
-    pg_get_expr(polwithcheck, polrelid) AS check FROM pg_policy ORDER BY polrelid, polname";
+    pg_get_expr(polwithcheck, polrelid) AS check, \
+    coalesce(polqual::text ~ ':boolop or ', false) OR coalesce(polwithcheck::text ~ ':boolop or ', false) AS alternatives FROM pg_policy ORDER BY polrelid, polname";
 
 #[cfg(test)]
 mod tests {
