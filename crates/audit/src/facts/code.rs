@@ -118,7 +118,7 @@ const DANGEROUS: &str = "'lo_import', 'lo_export', 'lo_create', 'lo_creat', 'lo_
     'lo_unlink', 'loread', 'lowrite', 'lo_truncate', 'lo_truncate64', 'pg_read_file', 'pg_read_binary_file', 'pg_ls_dir', \
     'pg_stat_file', 'pg_ls_logdir', 'pg_ls_waldir', 'pg_ls_tmpdir', 'pg_ls_archive_statusdir', 'pg_terminate_backend', \
     'pg_cancel_backend', 'pg_reload_conf', 'pg_rotate_logfile', 'pg_switch_wal', 'pg_create_restore_point', \
-    'pg_create_logical_replication_slot', 'pg_create_physical_replication_slot', 'pg_logical_slot_get_changes', \
+    'pg_stat_get_backend_activity', 'pg_create_logical_replication_slot', 'pg_create_physical_replication_slot', 'pg_logical_slot_get_changes', \
     'pg_logical_slot_peek_changes', 'pg_logical_emit_message', 'pg_drop_replication_slot', 'pg_promote', 'pg_stat_get_activity', \
     'pg_log_backend_memory_contexts', 'pg_current_logfile', 'query_to_xml', 'query_to_xml_and_xmlschema', 'table_to_xml', \
     'cursor_to_xml', 'database_to_xml', 'schema_to_xml', 'ts_stat', 'pg_notify', 'pg_export_snapshot', 'pg_advisory_lock', \
@@ -127,10 +127,32 @@ const DANGEROUS: &str = "'lo_import', 'lo_export', 'lo_create', 'lo_creat', 'lo_
 
 /// System functions behind operators that people call leakproof to get their indexes back, and that are not: their errors or
 /// their running time tell of the values that they were given.
-const LEAKY: &str = "'textlike', 'textnlike', 'texticlike', 'texticnlike', 'bpcharlike', 'namelike', 'textregexeq', \
-    'texticregexeq', 'jsonb_contains', 'jsonb_contained', 'jsonb_exists', 'jsonb_exists_any', 'jsonb_exists_all', \
-    'jsonb_path_match_opr', 'jsonb_path_exists_opr', 'ts_match_vq', 'ts_match_qv', 'arraycontains', 'arraycontained', \
-    'arrayoverlap', 'int4div', 'int8div', 'range_contains', 'range_overlaps'";
+pub const LEAKY: [&str; 24] = [
+    "textlike",
+    "textnlike",
+    "texticlike",
+    "texticnlike",
+    "bpcharlike",
+    "namelike",
+    "textregexeq",
+    "texticregexeq",
+    "jsonb_contains",
+    "jsonb_contained",
+    "jsonb_exists",
+    "jsonb_exists_any",
+    "jsonb_exists_all",
+    "jsonb_path_match_opr",
+    "jsonb_path_exists_opr",
+    "ts_match_vq",
+    "ts_match_qv",
+    "arraycontains",
+    "arraycontained",
+    "arrayoverlap",
+    "int4div",
+    "int8div",
+    "range_contains",
+    "range_overlaps",
+];
 
 pub(super) fn functions() -> String {
     format!(
@@ -146,10 +168,11 @@ pub(super) fn functions() -> String {
            LEFT JOIN pg_init_privs AS i ON i.classoid = 'pg_proc'::regclass AND i.objoid = p.oid \
          WHERE n.nspname !~ '^pg_(toast|temp)' AND (n.nspname NOT IN ('pg_catalog', 'information_schema') \
            OR i.initprivs IS DISTINCT FROM p.proacl OR p.proname IN ({DANGEROUS}) OR p.prosecdef \
-           OR p.proleakproof AND p.proname IN ({LEAKY})) ORDER BY p.oid",
+           OR p.proleakproof AND p.proname IN ({leaky})) ORDER BY p.oid",
         super::collect::acl_or_default("p.proacl", "f", "p.proowner"),
         // A body in the standard's form (14+) is kept as a tree, with no text of its own.
         body = "coalesce(nullif(p.prosrc, ''), pg_get_function_sqlbody(p.oid))",
+        leaky = LEAKY.map(|name| format!("'{name}'")).join(", "),
         parsed = "p.prosqlbody IS NOT NULL",
     )
 }

@@ -6,11 +6,14 @@
 
 mod code;
 mod collect;
+mod comments;
 mod constraints;
 mod dependencies;
+mod languages;
 mod outside;
 mod relations;
 mod roles;
+mod saved;
 mod schemas;
 mod server;
 mod sorted;
@@ -18,13 +21,16 @@ mod truth;
 
 use serde::{Deserialize, Serialize};
 
-pub use code::{EventTrigger, Function, RewriteRule, Trigger, Volatility};
+pub use code::{EventTrigger, Function, LEAKY, RewriteRule, Trigger, Volatility};
 pub use collect::{CollectError, collect};
+pub use comments::Comment;
 pub use constraints::{Constraint, ConstraintKind, Index};
 pub use dependencies::{Catalog, Dependency};
+pub use languages::Language;
 pub use outside::{Extension, ForeignServer, LargeObjects, Publication, ReplicationSlot, Subscription, UserMapping};
 pub use relations::{Column, Command, Policy, Relation, RelationKind, Sequence};
 pub use roles::{Membership, ParameterGrant, Role, RoleSetting};
+pub use saved::FactsError;
 pub use schemas::{DefaultPrivilege, Schema};
 pub use server::{Database, HbaRule, Server, Setting};
 pub use truth::{PredicateKind, Truth};
@@ -82,6 +88,9 @@ pub struct Facts {
     pub rewrite_rules: Vec<RewriteRule>,
     /// Functions outside the system's schemas; in them those with altered privileges, or dangerous ones.
     pub functions: Vec<Function>,
+    /// Languages.
+    #[serde(default)]
+    pub languages: Vec<Language>,
     /// Triggers other than those of constraints, by table.
     pub triggers: Vec<Trigger>,
     /// Event triggers.
@@ -102,6 +111,9 @@ pub struct Facts {
     pub large_objects: Vec<LargeObjects>,
     /// What refers to what, by dependent.
     pub dependencies: Vec<Dependency>,
+    /// Comments that grant exceptions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comments: Vec<Comment>,
     /// What PostgreSQL made of predicates.
     pub truths: Vec<Truth>,
     /// What could not be read.
@@ -130,6 +142,9 @@ pub enum Source {
     Policies,
     RewriteRules,
     Functions,
+    Languages,
+    /// How roles' passwords are kept: a part of [`Facts::roles`].
+    Passwords,
     Triggers,
     EventTriggers,
     ForeignServers,
@@ -140,7 +155,15 @@ pub enum Source {
     Slots,
     LargeObjects,
     Dependencies,
+    Comments,
     Truths,
+}
+
+/// The word that the facts have for it: `role_settings`.
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// A source that could not be read: the rules that need it cannot run.

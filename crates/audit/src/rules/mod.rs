@@ -4,16 +4,31 @@
 //! 4xx keys, indexes and sequences, 5xx server, settings and versions, 6xx operation and performance, 9xx the audit itself.
 
 mod bypass_reachable;
+mod definer_dynamic_sql;
+mod definer_function;
+mod definer_path_writable;
+mod definer_search_path;
+mod definer_trigger;
+mod definers;
+pub(crate) mod exception_expired;
+pub(crate) mod exception_refused;
+pub(crate) mod exception_unused;
+mod false_leakproof;
 mod foreign_table;
+mod immutable_reads;
 mod materialized_view;
+mod native_code;
 mod outside_functions;
 mod owner_not_forced;
 mod owner_view;
+mod partition_granted;
 mod policy_always_true;
+mod replaceable_code;
 mod revoke;
 mod rewrite_rule;
 mod rights;
 mod rls_off;
+pub(crate) mod rule_not_run;
 mod user_mapping;
 mod view_leaky_filter;
 mod view_not_invoker;
@@ -36,7 +51,27 @@ pub const ALL: &[Rule] = &[
     view_leaky_filter::RULE,
     view_unchecked::RULE,
     rewrite_rule::RULE,
+    definer_function::RULE,
+    definer_search_path::RULE,
+    definer_path_writable::RULE,
+    definer_dynamic_sql::RULE,
+    definer_trigger::RULE,
+    false_leakproof::RULE,
+    immutable_reads::RULE,
+    replaceable_code::RULE,
+    native_code::RULE,
+    partition_granted::RULE,
+    exception_expired::RULE,
+    exception_unused::RULE,
+    rule_not_run::RULE,
+    exception_refused::RULE,
 ];
+
+/// The check of the audit's own rules: they judge findings, exceptions and missing facts, which are there only afterwards, in
+/// [`crate::audit()`] and [`crate::exceptions::apply`].
+fn judged_afterwards(_: &crate::rule::Audit<'_>) -> Vec<crate::finding::Hit> {
+    Vec::new()
+}
 
 /// The rule of an id.
 pub fn by_id(id: &str) -> Option<&'static Rule> {
