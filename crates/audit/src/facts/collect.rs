@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{
-    FORMAT, Facts, Missing, Server, Source, code, constraints, dependencies, outside, relations, roles, schemas, server,
-    truth,
+    FORMAT, Facts, Missing, Server, Source, code, comments, constraints, dependencies, languages, outside, relations, roles, schemas, server,
+    trial, truth,
 };
 
 /// Why nothing could be collected. A single source that cannot be read is no error but [`Facts::missing`].
@@ -23,7 +23,7 @@ pub enum CollectError {
     #[error("the server is PostgreSQL {0}; Guardian audits 13 and newer")]
     TooOld(i32),
     /// The connection broke on the way.
-    #[error("the connection was lost while reading {source_name:?}")]
+    #[error("the connection was lost while reading {source_name}")]
     Lost {
         /// What was being read.
         source_name: Source,
@@ -71,14 +71,20 @@ fn exploded(list: &str, present: &str) -> String {
 
 /// Reads everything in one read-only snapshot.
 pub async fn collect(connection: &mut PgConnection) -> Result<Facts, CollectError> {
+    collect_for(connection, &[]).await
+}
+
+/// The same, for the application's roles: predicates that ask for the current role are tried as each of them, as far as the
+/// collector may become them.
+pub async fn collect_for(connection: &mut PgConnection, app_roles: &[String]) -> Result<Facts, CollectError> {
     execute(connection, BEGIN).await.map_err(CollectError::Begin)?;
-    let facts = read(connection).await;
+    let facts = read(connection, app_roles).await;
     // Nothing was changed, and the connection may be lost already.
     let _ = execute(connection, "ROLLBACK").await;
     facts
 }
 
-async fn read(connection: &mut PgConnection) -> Result<Facts, CollectError> {
+async fn read(connection: &mut PgConnection, roles: &[String]) -> Result<Facts, CollectError> {
     let text = json(connection, server::SERVER).await.map_err(CollectError::Server)?;
     let mut servers: Vec<Server> = parse("the server", &text)?;
     let server = servers.pop().ok_or(CollectError::Server(sqlx::Error::RowNotFound))?;
@@ -108,6 +114,7 @@ async fn read(connection: &mut PgConnection) -> Result<Facts, CollectError> {
     facts.rewrite_rules = from.list(Source::RewriteRules, code::REWRITE_RULES).await?;
     let functions = if version >= 140_000 { code::functions() } else { code::functions_before_14() };
     facts.functions = from.list(Source::Functions, &functions).await?;
+    facts.languages = from.list(Source::Languages, &languages::languages()).await?;
     facts.triggers = from.list(Source::Triggers, code::TRIGGERS).await?;
     facts.event_triggers = from.list(Source::EventTriggers, code::EVENT_TRIGGERS).await?;
     facts.foreign_servers = from.list(Source::ForeignServers, &outside::foreign_servers()).await?;
@@ -118,12 +125,13 @@ async fn read(connection: &mut PgConnection) -> Result<Facts, CollectError> {
     facts.slots = from.list(Source::Slots, outside::SLOTS).await?;
     facts.large_objects = from.list(Source::LargeObjects, &outside::large_objects()).await?;
     facts.dependencies = from.list(Source::Dependencies, dependencies::DEPENDENCIES).await?;
+    facts.comments = from.list(Source::Comments, comments::COMMENTS).await?;
     let name: String = text_of(from.connection, "SELECT current_database()::text").await.map_err(CollectError::Server)?;
     facts.database = facts.databases.iter().find(|database| database.name == name).cloned().unwrap_or_default();
     passwords(&mut from, &mut facts).await?;
-    let predicates = from.list(Source::Truths, truth::predicates()).await?;
+    let predicates = from.list(Source::Truths, &truth::predicates()).await?;
     let lost = |error| CollectError::Lost { source_name: Source::Truths, source: error };
-    facts.truths = truth::evaluate(from.connection, predicates).await.map_err(lost)?;
+    facts.truths = trial::evaluate(from.connection, predicates, roles).await.map_err(lost)?;
     facts.missing = from.missing;
     facts.sort();
     Ok(facts)
@@ -132,9 +140,11 @@ async fn read(connection: &mut PgConnection) -> Result<Facts, CollectError> {
 /// Adds how passwords are kept, where the collector may see it; each role's `password` says whether it could.
 async fn passwords(from: &mut Reader<'_>, facts: &mut Facts) -> Result<(), CollectError> {
     if !facts.server.superuser {
+        let reason = "only a superuser may read pg_authid".to_owned();
+        from.missing.push(Missing { source: Source::Passwords, reason });
         return Ok(());
     }
-    let kept: Vec<roles::Password> = from.list(Source::Roles, roles::PASSWORDS).await?;
+    let kept: Vec<roles::Password> = from.list(Source::Passwords, roles::PASSWORDS).await?;
     for one in kept {
         if let Some(role) = facts.roles.iter_mut().find(|role| role.oid == one.oid) {
             role.password = Some(one.password);

@@ -17,12 +17,13 @@ mod saved;
 mod schemas;
 mod server;
 mod sorted;
+mod trial;
 mod truth;
 
 use serde::{Deserialize, Serialize};
 
 pub use code::{EventTrigger, Function, LEAKY, RewriteRule, Trigger, Volatility};
-pub use collect::{CollectError, collect};
+pub use collect::{CollectError, collect, collect_for};
 pub use comments::Comment;
 pub use constraints::{Constraint, ConstraintKind, Index};
 pub use dependencies::{Catalog, Dependency};
@@ -33,7 +34,7 @@ pub use roles::{Membership, ParameterGrant, Role, RoleSetting};
 pub use saved::FactsError;
 pub use schemas::{DefaultPrivilege, Schema};
 pub use server::{Database, HbaRule, Server, Setting};
-pub use truth::{PredicateKind, Truth};
+pub use truth::{Flag, PredicateKind, Rows, Truth};
 
 /// A catalog object's OID; only a reference between facts of one collection.
 pub type Oid = u32;
