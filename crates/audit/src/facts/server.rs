@@ -22,6 +22,13 @@ pub struct Server {
     pub tls: Option<bool>,
     /// Rows of `pg_class`: how large the catalog is.
     pub relations_total: i64,
+    /// The server's date when the facts were collected, `2026-01-31`: rules have no clock.
+    #[serde(default)]
+    pub collected_on: String,
+    /// `pg_stats_ext` and `pg_stats_ext_exprs`, as far as PUBLIC may read them and they do not ask who owns the table
+    /// (CVE-2024-4317; an update of the server does not change the views of databases that are there).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open_statistics: Vec<String>,
 }
 
 /// A setting, as the collecting session sees it.
@@ -83,7 +90,11 @@ pub struct Database {
 pub(super) const SERVER: &str = "SELECT current_setting('server_version_num')::int AS version, version() AS version_text, \
     current_user::text AS collector, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser, \
     pg_is_in_recovery() AS in_recovery, (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls, \
-    (SELECT count(*) FROM pg_class) AS relations_total";
+    (SELECT count(*) FROM pg_class) AS relations_total, to_char(now(), 'YYYY-MM-DD') AS collected_on, \
+    (SELECT coalesce(array_agg(c.relname::text ORDER BY c.relname), '{}') FROM pg_class AS c \
+      WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relname IN ('pg_stats_ext', 'pg_stats_ext_exprs') \
+        AND current_setting('server_version_num')::int >= 140000 AND strpos(pg_get_viewdef(c.oid), 'pg_has_role') = 0 \
+        AND EXISTS (SELECT FROM aclexplode(c.relacl) AS a WHERE a.grantee = 0 AND a.privilege_type = 'SELECT')) AS open_statistics";
 
 pub(super) const SETTINGS: &str = "SELECT name, coalesce(setting, '') AS value, unit, context, source, \
     coalesce(reset_val, '') AS reset_value FROM pg_settings ORDER BY name COLLATE \"C\"";
