@@ -2,6 +2,8 @@
 //! [`NEAR_MISSES`].
 
 pub(crate) mod code;
+pub(crate) mod keys;
+pub(crate) mod operation;
 pub(crate) mod outside;
 pub(crate) mod policies;
 pub(crate) mod roles;
@@ -10,8 +12,16 @@ pub(crate) mod views;
 use crate::bench::{Case, NearMiss};
 
 /// Every flaw.
-pub(crate) const CASES: &[&[Case]] = &[code::CASES, outside::CASES, policies::CASES, roles::CASES, views::CASES];
+pub(crate) const CASES: &[&[Case]] =
+    &[code::CASES, keys::CASES, operation::CASES, outside::CASES, policies::CASES, roles::CASES, views::CASES];
 
 /// Every near miss.
-pub(crate) const NEAR_MISSES: &[&[NearMiss]] =
-    &[code::NEAR_MISSES, outside::NEAR_MISSES, policies::NEAR_MISSES, roles::NEAR_MISSES, views::NEAR_MISSES];
+pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[
+    code::NEAR_MISSES,
+    keys::NEAR_MISSES,
+    operation::NEAR_MISSES,
+    outside::NEAR_MISSES,
+    policies::NEAR_MISSES,
+    roles::NEAR_MISSES,
+    views::NEAR_MISSES,
+];
