@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
+    exceptions::{self, Excepted, Exceptions},
     facts::{Facts, Missing, Oid, Source},
-    finding::Finding,
+    finding::{Finding, Hit, Object, ObjectKind},
     reach::Reach,
-    rule::{ALWAYS_NEEDED, Audit, Severity},
-    rules,
+    rule::{ALWAYS_NEEDED, Audit, Rule, Severity},
+    rules::{self, rule_not_run},
     tenancy::Tenancy,
 };
 
@@ -32,7 +33,7 @@ pub enum AuditError {
     #[error("there is no role `{0}` on the server")]
     UnknownRole(String),
     /// What every rule needs could not be read.
-    #[error("cannot audit without {source_name:?}: {reason}")]
+    #[error("cannot audit without {source_name}: {reason}")]
     Blind {
         /// What is missing.
         source_name: Source,
@@ -74,6 +75,15 @@ pub struct Report {
     pub could_not_run: Vec<NotRun>,
     /// Policies of tenant tables whose predicates were not evaluated, with the reason: nothing is known of their truth.
     pub undecided: BTreeMap<String, String>,
+    /// Findings that somebody accepts: they do not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub excepted: Vec<Excepted>,
+    /// Findings that the baseline has: they do not count.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub known: Vec<Finding>,
+    /// Rule and object of findings that the baseline has and that are gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<String>,
     /// Facts that could not be read.
     pub missing: Vec<Missing>,
     /// Rules that ran.
@@ -84,6 +94,13 @@ impl Report {
     /// Findings of a severity.
     pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// Puts the findings in order: worst first, then by rule and object.
+    pub(crate) fn sort(&mut self) {
+        self.findings.sort_by(|a, b| {
+            (b.severity, a.rule, &a.object, &a.fingerprint).cmp(&(a.severity, b.rule, &b.object, &b.fingerprint))
+        });
     }
 
     /// Whether there is a finding at least as bad.
@@ -112,12 +129,10 @@ pub fn audit(facts: &Facts, options: &Options) -> Result<Report, AuditError> {
         if missing.is_empty() {
             findings.extend((rule.check)(&audit).into_iter().map(|hit| Finding::new(rule, hit)));
         } else {
+            findings.push(not_run(rule, &missing));
             could_not_run.push(NotRun { rule: rule.id, title: rule.title, missing });
         }
     }
-    findings.sort_by(|a, b| {
-        (b.severity, a.rule, &a.object, &a.fingerprint).cmp(&(a.severity, b.rule, &b.object, &b.fingerprint))
-    });
     let tenant_tables = audit.tenancy.columns.iter().filter_map(|(oid, column)| {
         let relation = facts.relation(*oid)?;
         Some((crate::finding::readable_in(&relation.schema, &relation.name), column.name.clone()))
@@ -127,7 +142,7 @@ pub fn audit(facts: &Facts, options: &Options) -> Result<Report, AuditError> {
         let reason = truth.undecided.clone().filter(|_| audit.tenancy.is_tenants(policy.table))?;
         Some((crate::finding::Object::policy(facts, policy).identity, reason))
     });
-    Ok(Report {
+    let mut report = Report {
         undecided: undecided.collect(),
         format: 1,
         database: facts.database.name.clone(),
@@ -137,8 +152,27 @@ pub fn audit(facts: &Facts, options: &Options) -> Result<Report, AuditError> {
         rules_run: rules::ALL.len() - could_not_run.len(),
         findings,
         could_not_run,
+        excepted: Vec::new(),
+        known: Vec::new(),
+        gone: Vec::new(),
         missing: facts.missing.clone(),
-    })
+    };
+    report.sort();
+    Ok(report)
+}
+
+/// The exceptions that stand in comments of the database.
+pub fn exceptions_of(facts: &Facts, options: &Options) -> Result<Exceptions, AuditError> {
+    let roles = application_roles(facts, options)?;
+    Ok(exceptions::of_comments(facts, &Reach::of(facts, &roles)))
+}
+
+/// A rule that could not run may hide what it would have found, so it counts as much.
+fn not_run(rule: &Rule, missing: &[Missing]) -> Finding {
+    let reasons: Vec<_> = missing.iter().map(|missing| format!("{} ({})", missing.source, missing.reason)).collect();
+    let evidence = format!("`{}` needs what could not be read: {}", rule.title, reasons.join("; "));
+    let object = Object { kind: ObjectKind::Audit, schema: None, name: rule.id.to_owned(), identity: rule.id.to_owned() };
+    Finding::new(&rule_not_run::RULE, Hit::on(object, evidence).severity(rule.severity))
 }
 
 fn application_roles(facts: &Facts, options: &Options) -> Result<Vec<Oid>, AuditError> {

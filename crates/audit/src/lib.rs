@@ -8,16 +8,19 @@
 //! What one application's hardening decides on is `guardian_postgres::facts`, not this: here every schema counts.
 
 pub mod audit;
+pub mod baseline;
+pub mod exceptions;
 pub mod facts;
 pub mod finding;
 pub mod reach;
 pub mod report;
 pub mod rule;
+pub mod rule_docs;
 pub mod rules;
 pub mod tenancy;
 
 pub use audit::{AuditError, Options, Report, audit};
-pub use facts::{CollectError, Facts, Oid, collect};
+pub use facts::{CollectError, Facts, Oid, collect, collect_for};
 pub use finding::{Finding, Hit, Object, ObjectKind, Remedy};
 pub use reach::{Path, Reach};
 pub use rule::{Audit, Protects, Rule, Severity};

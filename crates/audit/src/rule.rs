@@ -67,6 +67,10 @@ pub enum Protects {
 }
 
 impl Protects {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 7] =
+        [Self::Rows, Self::Context, Self::Existence, Self::Secrets, Self::Metadata, Self::Availability, Self::Audit];
+
     /// The word for it.
     pub const fn as_str(self) -> &'static str {
         match self {

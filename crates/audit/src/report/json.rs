@@ -6,19 +6,21 @@ use crate::Report;
 
 /// The report as indented JSON with a line break at its end.
 pub fn render(report: &Report) -> Result<String, serde_json::Error> {
-    let text = serde_json::to_string_pretty(report)?;
-    let mut safe = String::with_capacity(text.len() + 1);
-    for character in text.chars() {
-        if character == '\n'
-            || super::escape::line(character.encode_utf8(&mut [0; 4])).starts_with(character) && character != '\\'
-        {
+    Ok(harmless(&serde_json::to_string_pretty(report)?))
+}
+
+/// Serialised JSON, the same in meaning, with a line break at its end: what a terminal would obey can stand only in strings.
+pub(crate) fn harmless(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len() + 1);
+    for character in json.chars() {
+        if character == '\n' || !super::escape::is_obeyed(character) {
             safe.push(character);
-        } else if character == '\\' {
-            safe.push('\\');
         } else {
-            let _ = write!(safe, "\\u{:04x}", u32::from(character));
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
         }
     }
     safe.push('\n');
-    Ok(safe)
+    safe
 }

@@ -28,17 +28,27 @@ pub fn render(report: &Report) -> String {
     }
     for not_run in &report.could_not_run {
         let reasons: Vec<_> =
-            not_run.missing.iter().map(|missing| format!("{:?}: {}", missing.source, missing.reason)).collect();
+            not_run.missing.iter().map(|missing| format!("{}: {}", missing.source, missing.reason)).collect();
         let _ = writeln!(text, "could not run {}  {} ({})", not_run.rule, not_run.title, escape::line(&reasons.join("; ")));
+    }
+    for excepted in &report.excepted {
+        let finding = format!("{} {}", excepted.finding.rule, excepted.finding.object.identity);
+        let why = format!("{} (until {}, {})", excepted.reason, excepted.until, excepted.origin);
+        let _ = writeln!(text, "accepted {}: {}", escape::line(&finding), escape::line(&why));
+    }
+    for gone in &report.gone {
+        let _ = writeln!(text, "gone since the baseline: {}", escape::line(gone));
     }
     for (policy, reason) in &report.undecided {
         let _ = writeln!(text, "undecided {}: {}", escape::line(policy), escape::line(reason));
     }
     text.push_str(&summary(report));
+    text.push('\n');
     text
 }
 
-fn summary(report: &Report) -> String {
+/// One line: how many findings of each severity, and of what.
+pub fn summary(report: &Report) -> String {
     let counts: Vec<_> = Severity::ALL
         .iter()
         .rev()
@@ -46,8 +56,14 @@ fn summary(report: &Report) -> String {
         .map(|severity| format!("{} {}", report.count(*severity), severity.as_str()))
         .collect();
     let found = if counts.is_empty() { "no findings".to_owned() } else { counts.join(", ") };
+    let mut besides = String::new();
+    for (count, what) in [(report.excepted.len(), "accepted"), (report.known.len(), "in the baseline")] {
+        if count > 0 {
+            let _ = write!(besides, ", {count} {what}");
+        }
+    }
     format!(
-        "{found}: {} of {} rules ran on database {} for {}\n",
+        "{found}{besides}: {} of {} rules ran on database {} for {}",
         report.rules_run,
         report.rules_run + report.could_not_run.len(),
         escape::line(&report.database),

@@ -1,0 +1,7 @@
+//! The collector where it may not, or cannot, read everything: what is missing is said, and nothing passes for green.
+
+#![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
+mod place;
+mod rights;
+mod versions;

@@ -1,0 +1,132 @@
+//! `guardian audit`: whether an application's role can reach other tenants' rows, on any PostgreSQL.
+//!
+//! Needs no control plane and changes nothing. The judgement is `guardian_audit`'s; here are the arguments, where the facts
+//! come from (`source`) and where the report goes. Exit code 0: nothing as bad as `--fail-on`; 1: something is; 2: no verdict.
+
+mod source;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use guardian_audit::{
+    Options, Report, Severity,
+    report::{self, Format},
+    rule_docs, rules,
+};
+
+use self::source::{Source, SourceArguments};
+use super::word_of;
+use crate::output::{self, Failure, Output, counted};
+
+/// Find what lets an application's role reach other tenants' rows, on any PostgreSQL
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+It needs no control plane and changes nothing. The connection may be any role's that may connect; a superuser sees most.
+A rule that could not run, because the role may not read what the rule needs, counts as a finding of the rule's severity.
+Exits with 0 when nothing is as bad as --fail-on, with 1 when something is, with 2 when there is no verdict.
+
+Examples:
+  guardian audit --url postgres://admin@db.example.com/shop --app-role shop_app
+  guardian audit --url postgres:///shop --app-role shop_app --tenant-column account_id --format sarif --output audit.sarif
+  guardian audit --url postgres:///shop --app-role shop_app --save facts.json
+  guardian audit --facts facts.json --app-role shop_app --fail-on medium
+  guardian audit --explain GRD-PG-001")]
+pub(crate) struct Audit {
+    #[command(flatten)]
+    source: SourceArguments,
+    /// A role that the application connects as; may be given several times
+    #[arg(long = "app-role", value_name = "ROLE", required_unless_present = "explain")]
+    app_roles: Vec<String>,
+    /// The column that says whose a row is; may be given several times. Left out: found by policies and names
+    #[arg(long = "tenant-column", value_name = "COLUMN")]
+    tenant_columns: Vec<String>,
+    /// The form of the report
+    #[arg(long, value_name = "FORMAT", default_value = "terminal", value_parser = word_of!(Format))]
+    format: Format,
+    /// Write the report to this file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The mildest finding that makes the exit code 1
+    #[arg(long, value_name = "SEVERITY", default_value = "high", value_parser = FailOn::parser())]
+    fail_on: FailOn,
+    /// Write the facts to this file, for an audit with --facts later or elsewhere
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Print what a rule is about, why, and how it is put right
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["app_roles", "tenant_columns", "output", "save"])]
+    explain: Option<String>,
+}
+
+/// What the exit code depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FailOn(Option<Severity>);
+
+impl FailOn {
+    const NEVER: &'static str = "never";
+
+    fn parser() -> impl clap::builder::TypedValueParser<Value = Self> {
+        use clap::builder::TypedValueParser as _;
+        let words = Severity::ALL.iter().rev().map(|severity| severity.as_str()).chain([Self::NEVER]);
+        clap::builder::PossibleValuesParser::new(words).map(|word| Self(Severity::from_word(&word)))
+    }
+}
+
+impl Audit {
+    pub(crate) async fn run(self, output: Output) -> anyhow::Result<()> {
+        if let Some(id) = &self.explain {
+            return explain(id);
+        }
+        // Whatever goes wrong before there is a verdict must not look like one.
+        let report = self.judge(output).await.map_err(|error| Failure::of(&error).exit(2))?;
+        self.verdict(&report)
+    }
+
+    async fn judge(&self, output: Output) -> anyhow::Result<Report> {
+        let facts = Source::of(&self.source)?.facts().await?;
+        if let Some(path) = &self.save {
+            write(path, &facts.to_text()?)?;
+            output.remark(format!("wrote the facts to {}", path.display()));
+        }
+        let options = Options { app_roles: self.app_roles.clone(), tenant_columns: self.tenant_columns.clone() };
+        let report = guardian_audit::audit(&facts, &options)?;
+        let format = if output.json { Format::Json } else { self.format };
+        let text = report::render(&report, format, self.fail_on.0)?;
+        match &self.output {
+            Some(path) => {
+                write(path, &text)?;
+                output.remark(format!("wrote the report to {}: {}", path.display(), report::terminal::summary(&report)));
+            }
+            None => output::script(&text)?,
+        }
+        Ok(report)
+    }
+
+    fn verdict(&self, report: &Report) -> anyhow::Result<()> {
+        let Some(at) = self.fail_on.0 else { return Ok(()) };
+        match report.findings.iter().filter(|finding| finding.severity >= at).count() {
+            0 => Ok(()),
+            count => {
+                let worse =
+                    if at == Severity::Critical { "critical".to_owned() } else { format!("{} or worse", at.as_str()) };
+                let advice = "`guardian audit --explain RULE` says what a rule is about";
+                Err(Failure::new(format!("{}: {worse}", counted(count, "finding"))).advise(advice).into())
+            }
+        }
+    }
+}
+
+fn explain(id: &str) -> anyhow::Result<()> {
+    let Some(rule) = rules::by_id(id) else {
+        let advice =
+            format!("take one from {} to {}, such as a report names", rules::ALL[0].id, rules::ALL[rules::ALL.len() - 1].id);
+        return Err(Failure::usage(format!("there is no rule `{id}`")).advise(advice).into());
+    };
+    output::script(&rule_docs::page(rule))
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write `{}`", path.display()))
+}
