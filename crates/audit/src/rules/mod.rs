@@ -3,10 +3,22 @@
 //! Ids: 0xx row-level security and policies, 1xx the tenant context, 2xx roles and privileges, 3xx views, functions and code,
 //! 4xx keys, indexes and sequences, 5xx server, settings and versions, 6xx operation and performance, 9xx the audit itself.
 
+mod activity_shown;
 mod backup_filtered;
 mod bypass_reachable;
 mod child_without_tenant;
+mod connections_unlimited;
+mod context_by_role;
+mod context_empty;
 mod context_flag;
+mod context_forgeable;
+mod context_function_immutable;
+mod context_raises_empty;
+mod context_user_metadata;
+mod creates_databases;
+mod creates_roles;
+mod database_writable;
+mod default_privileges;
 mod definer_dynamic_sql;
 mod definer_function;
 mod definer_path_writable;
@@ -21,36 +33,59 @@ mod false_leakproof;
 mod fk_sets_tenant;
 mod fk_without_tenant;
 mod foreign_table;
+mod grants;
 mod immutable_reads;
 mod index_unused;
+mod language_opened;
+mod large_objects;
+mod maintain_granted;
 mod materialized_view;
 mod native_code;
 mod open_without_context;
 mod outside_functions;
 mod owner_not_forced;
+mod owner_reachable;
 mod owner_view;
+mod parameter_granted;
 mod partition_granted;
 mod policies_without_rls;
 mod policy_alternatives;
 mod policy_always_true;
 mod policy_check_looser;
 mod policy_shows_others;
+mod policy_trusts_writable;
+mod provider_role_reachable;
+mod public_connect;
+mod public_grants;
+mod references_granted;
 mod replaceable_code;
+mod replication_reachable;
 mod revoke;
 mod rewrite_rule;
 mod rights;
 mod rls_off;
 mod rls_without_policy;
 pub(crate) mod rule_not_run;
+mod schema_writable;
+mod secret_catalog_readable;
 mod sequence_readable;
 mod sequence_settable;
+mod server_functions_granted;
+mod session_defaults;
+mod sessions_terminable;
 mod settings;
 mod shared_counter;
+mod shared_role;
 mod shared_statistics;
 mod size;
+mod statements_shown;
+mod system_role_reachable;
 mod table_too_big;
+mod temporary_objects;
 mod tenant_index_missing;
 mod tenant_keys;
+mod trigger_granted;
+mod truncate_granted;
 mod unique_without_tenant;
 mod user_mapping;
 mod view_leaky_filter;
@@ -68,9 +103,42 @@ pub const ALL: &[Rule] = &[
     rls_without_policy::RULE,
     policy_shows_others::RULE,
     policy_check_looser::RULE,
+    policy_trusts_writable::RULE,
+    context_forgeable::RULE,
     context_flag::RULE,
     open_without_context::RULE,
+    context_user_metadata::RULE,
+    context_by_role::RULE,
+    context_empty::RULE,
+    context_raises_empty::RULE,
+    context_function_immutable::RULE,
     bypass_reachable::RULE,
+    creates_roles::RULE,
+    system_role_reachable::RULE,
+    provider_role_reachable::RULE,
+    replication_reachable::RULE,
+    creates_databases::RULE,
+    owner_reachable::RULE,
+    truncate_granted::RULE,
+    trigger_granted::RULE,
+    references_granted::RULE,
+    maintain_granted::RULE,
+    schema_writable::RULE,
+    database_writable::RULE,
+    temporary_objects::RULE,
+    public_grants::RULE,
+    public_connect::RULE,
+    default_privileges::RULE,
+    language_opened::RULE,
+    secret_catalog_readable::RULE,
+    server_functions_granted::RULE,
+    statements_shown::RULE,
+    activity_shown::RULE,
+    sessions_terminable::RULE,
+    large_objects::RULE,
+    parameter_granted::RULE,
+    connections_unlimited::RULE,
+    shared_role::RULE,
     owner_view::RULE,
     view_not_invoker::RULE,
     materialized_view::RULE,

@@ -8,6 +8,19 @@ CREATE SCHEMA shop AUTHORIZATION {owner};
 GRANT USAGE ON SCHEMA shop TO {app};
 ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 
+-- What PostgreSQL opens to every role, and one role shared by all tenants should not have.
+DO $$ DECLARE f record; BEGIN
+    FOR f IN SELECT oid::regprocedure AS signature, CASE WHEN proname ~ '^pg_stat_' THEN 'pg_read_all_stats'
+            WHEN proname ~ '_backend$' THEN 'pg_signal_backend' END AS successor FROM pg_proc
+        WHERE pronamespace = 'pg_catalog'::regnamespace AND (proname ~ '^lo_' OR proname IN ('loread', 'lowrite',
+            'pg_terminate_backend', 'pg_cancel_backend', 'pg_stat_get_activity', 'pg_stat_get_backend_activity')) LOOP
+        EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.signature);
+        IF f.successor IS NOT NULL THEN
+            EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.signature, f.successor);
+        END IF;
+    END LOOP;
+END $$;
+
 CREATE TABLE shop.countries (code text PRIMARY KEY, name text NOT NULL);
 CREATE TABLE shop.orders (
     tenant_id uuid NOT NULL,

@@ -6,14 +6,23 @@ pub(crate) mod keys;
 pub(crate) mod operation;
 pub(crate) mod outside;
 pub(crate) mod policies;
+pub(crate) mod privileges;
 pub(crate) mod roles;
 pub(crate) mod views;
 
 use crate::bench::{Case, NearMiss};
 
 /// Every flaw.
-pub(crate) const CASES: &[&[Case]] =
-    &[code::CASES, keys::CASES, operation::CASES, outside::CASES, policies::CASES, roles::CASES, views::CASES];
+pub(crate) const CASES: &[&[Case]] = &[
+    code::CASES,
+    keys::CASES,
+    operation::CASES,
+    outside::CASES,
+    policies::CASES,
+    privileges::CASES,
+    roles::CASES,
+    views::CASES,
+];
 
 /// Every near miss.
 pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[
@@ -22,6 +31,7 @@ pub(crate) const NEAR_MISSES: &[&[NearMiss]] = &[
     operation::NEAR_MISSES,
     outside::NEAR_MISSES,
     policies::NEAR_MISSES,
+    privileges::NEAR_MISSES,
     roles::NEAR_MISSES,
     views::NEAR_MISSES,
 ];
