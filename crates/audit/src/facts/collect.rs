@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{
-    FORMAT, Facts, Missing, Server, Source, code, comments, constraints, dependencies, languages, outside, relations, roles, schemas, server,
+    FORMAT, Facts, Missing, Server, Source, code, comments, constraints, dependencies, domains, languages, outside, relations, roles, schemas, server,
     trial, truth,
 };
 
@@ -115,6 +115,7 @@ async fn read(connection: &mut PgConnection, roles: &[String]) -> Result<Facts, 
     let functions = if version >= 140_000 { code::functions() } else { code::functions_before_14() };
     facts.functions = from.list(Source::Functions, &functions).await?;
     facts.languages = from.list(Source::Languages, &languages::languages()).await?;
+    facts.domains = from.list(Source::Domains, domains::DOMAINS).await?;
     facts.triggers = from.list(Source::Triggers, code::TRIGGERS).await?;
     facts.event_triggers = from.list(Source::EventTriggers, code::EVENT_TRIGGERS).await?;
     facts.foreign_servers = from.list(Source::ForeignServers, &outside::foreign_servers()).await?;

@@ -37,12 +37,13 @@ pub struct Dependency {
     pub column: i32,
 }
 
-/// References of policies, views, rules, SQL-standard function bodies, defaults and index expressions to relations and functions.
+/// References of policies, views, rules, SQL-standard function bodies, defaults, triggers and operators to relations and functions.
 /// PostgreSQL records no dependency on what was there when the cluster was made, so system functions are not in it.
 pub(super) const DEPENDENCIES: &str = "SELECT * FROM (SELECT DISTINCT \
       CASE d.classid WHEN 'pg_policy'::regclass THEN 'policy' WHEN 'pg_rewrite'::regclass THEN 'view' \
         WHEN 'pg_proc'::regclass THEN 'function' WHEN 'pg_attrdef'::regclass THEN 'default' \
-        WHEN 'pg_constraint'::regclass THEN 'constraint' WHEN 'pg_trigger'::regclass THEN 'trigger' END AS from, \
+        WHEN 'pg_constraint'::regclass THEN 'constraint' WHEN 'pg_trigger'::regclass THEN 'trigger' \
+        WHEN 'pg_operator'::regclass THEN 'operator' END AS from, \
       coalesce(r.ev_class, a.adrelid, d.objid)::int8 AS dependent, \
       CASE d.refclassid WHEN 'pg_class'::regclass THEN 'relation' WHEN 'pg_proc'::regclass THEN 'function' \
         WHEN 'pg_operator'::regclass THEN 'operator' END AS to, \
@@ -51,5 +52,5 @@ pub(super) const DEPENDENCIES: &str = "SELECT * FROM (SELECT DISTINCT \
       LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid \
     WHERE d.deptype = 'n' AND d.refclassid IN ('pg_class'::regclass, 'pg_proc'::regclass, 'pg_operator'::regclass) \
       AND d.classid IN ('pg_policy'::regclass, 'pg_rewrite'::regclass, 'pg_proc'::regclass, 'pg_attrdef'::regclass, \
-        'pg_trigger'::regclass) AND d.objid >= 16384) AS f WHERE f.from <> 'view' OR f.dependent <> f.referenced \
+        'pg_trigger'::regclass, 'pg_operator'::regclass) AND d.objid >= 16384) AS f WHERE f.from <> 'view' OR f.dependent <> f.referenced \
     ORDER BY 1, 2, 3, 4, 5";

@@ -9,6 +9,7 @@ mod collect;
 mod comments;
 mod constraints;
 mod dependencies;
+mod domains;
 mod languages;
 mod outside;
 mod relations;
@@ -27,6 +28,7 @@ pub use collect::{CollectError, collect, collect_for};
 pub use comments::Comment;
 pub use constraints::{Constraint, ConstraintKind, Index};
 pub use dependencies::{Catalog, Dependency};
+pub use domains::Domain;
 pub use languages::Language;
 pub use outside::{Extension, ForeignServer, LargeObjects, Publication, ReplicationSlot, Subscription, UserMapping};
 pub use relations::{Column, Command, Policy, Relation, RelationKind, Sequence};
@@ -51,6 +53,9 @@ pub const FORMAT: u32 = 1;
 pub struct Facts {
     /// [`FORMAT`]
     pub format: u32,
+    /// Whether the server was started only to look at a schema: of itself, nothing is to be said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub throwaway: bool,
     /// The server and the standing of the role that collected.
     pub server: Server,
     /// Settings as the collecting session sees them, by name.
@@ -92,6 +97,8 @@ pub struct Facts {
     /// Languages.
     #[serde(default)]
     pub languages: Vec<Language>,
+    /// Domains.
+    pub domains: Vec<Domain>,
     /// Triggers other than those of constraints, by table.
     pub triggers: Vec<Trigger>,
     /// Event triggers.
@@ -146,6 +153,7 @@ pub enum Source {
     Languages,
     /// How roles' passwords are kept: a part of [`Facts::roles`].
     Passwords,
+    Domains,
     Triggers,
     EventTriggers,
     ForeignServers,
@@ -158,6 +166,13 @@ pub enum Source {
     Dependencies,
     Comments,
     Truths,
+}
+
+impl Source {
+    /// Whether it tells of the server and of what else is on it, not of one database's schema.
+    pub const fn is_of_server(self) -> bool {
+        matches!(self, Self::Settings | Self::HbaRules | Self::Databases | Self::Passwords | Self::Slots)
+    }
 }
 
 /// The word that the facts have for it: `role_settings`.

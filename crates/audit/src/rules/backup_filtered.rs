@@ -1,10 +1,12 @@
 //! GRD-PG-614
 
+use std::collections::BTreeSet;
+
 use guardian_postgres::quote;
 
 use super::rights::privileges_of;
 use crate::{
-    facts::Source,
+    facts::{Facts, Oid, Privilege, Source},
     finding::{Hit, Object, readable_in},
     rule::{Audit, Protects, Rule, Severity},
 };
@@ -17,7 +19,7 @@ pub(super) const RULE: Rule = Rule {
     title: "A role that reads everything for backups is held back by row-level security",
     docs: "## What
 
-A login that the application cannot become has the privileges of `pg_read_all_data` but not BYPASSRLS, and a tenant table has row-level
+A login that may connect to this database, and that the application cannot become, has the privileges of `pg_read_all_data` but not BYPASSRLS, and a tenant table has row-level
 security.
 
 ## Why
@@ -37,7 +39,7 @@ Give a role that makes backups BYPASSRLS, and guard its login accordingly. For a
 
 ## Near miss
 
-A role with BYPASSRLS stays silent, and so does a database without row-level security.
+A role with BYPASSRLS stays silent, as does one that may not connect, and a database without row-level security.
 ",
     needs: &[Source::Columns],
     check,
@@ -49,7 +51,11 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
     let (Some(table), Some(reader)) = (guarded, facts.role_named("pg_read_all_data")) else { return Vec::new() };
     let logins = facts.roles.iter().filter(|role| role.logs_in && !role.bypasses_rls && !role.superuser);
     logins
-        .filter(|role| audit.reach.becomes(role.oid).is_none() && privileges_of(facts, role.oid).contains(&reader.oid))
+        .filter(|role| audit.reach.becomes(role.oid).is_none())
+        .filter(|role| {
+            let held = privileges_of(facts, role.oid);
+            held.contains(&reader.oid) && connects(facts, &held)
+        })
         .map(|role| {
             let table = readable_in(&table.schema, &table.name);
             let evidence = format!("it may read everything, and policies apply to it, those of {table} for one");
@@ -58,4 +64,11 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
             hit.remedy(sql).note("only if it makes backups: it then reads every tenant's rows")
         })
         .collect()
+}
+
+/// Roles belong to the whole server, and most have no business in this database.
+fn connects(facts: &Facts, held: &BTreeSet<Oid>) -> bool {
+    let database = &facts.database;
+    let mut grants = database.acl.iter().filter(|grant| grant.privileges.contains(&Privilege::Connect));
+    held.contains(&database.owner) || grants.any(|grant| held.contains(&grant.to))
 }

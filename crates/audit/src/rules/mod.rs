@@ -3,12 +3,18 @@
 //! Ids: 0xx row-level security and policies, 1xx the tenant context, 2xx roles and privileges, 3xx views, functions and code,
 //! 4xx keys, indexes and sequences, 5xx server, settings and versions, 6xx operation and performance, 9xx the audit itself.
 
+pub(crate) mod exception_expired;
+pub(crate) mod exception_refused;
+pub(crate) mod exception_unused;
+pub(crate) mod rule_not_run;
+
 mod activity_shown;
 mod backup_filtered;
 mod bypass_reachable;
 mod child_without_tenant;
 mod connections_unlimited;
 mod context_by_role;
+mod context_default;
 mod context_empty;
 mod context_flag;
 mod context_forgeable;
@@ -25,19 +31,23 @@ mod definer_path_writable;
 mod definer_search_path;
 mod definer_trigger;
 mod definers;
-pub(crate) mod exception_expired;
-pub(crate) mod exception_refused;
-pub(crate) mod exception_unused;
+mod end_of_life;
 mod exposure;
 mod false_leakproof;
 mod fk_sets_tenant;
 mod fk_without_tenant;
 mod foreign_table;
 mod grants;
+mod hba;
+mod hba_trust;
+mod hba_weak;
 mod immutable_reads;
 mod index_unused;
+mod known_vulnerabilities;
 mod language_opened;
 mod large_objects;
+mod lock_table_small;
+mod logical_slot;
 mod maintain_granted;
 mod materialized_view;
 mod native_code;
@@ -47,25 +57,29 @@ mod owner_not_forced;
 mod owner_reachable;
 mod owner_view;
 mod parameter_granted;
+mod parameters_logged;
 mod partition_granted;
+mod password_md5;
 mod policies_without_rls;
 mod policy_alternatives;
 mod policy_always_true;
 mod policy_check_looser;
 mod policy_shows_others;
 mod policy_trusts_writable;
+mod prepared_transactions;
 mod provider_role_reachable;
 mod public_connect;
 mod public_grants;
+mod publication;
 mod references_granted;
 mod replaceable_code;
+mod replaceable_domain;
 mod replication_reachable;
 mod revoke;
 mod rewrite_rule;
 mod rights;
 mod rls_off;
 mod rls_without_policy;
-pub(crate) mod rule_not_run;
 mod schema_writable;
 mod secret_catalog_readable;
 mod sequence_readable;
@@ -79,18 +93,22 @@ mod shared_role;
 mod shared_statistics;
 mod size;
 mod statements_shown;
+mod statistics_views_open;
 mod system_role_reachable;
 mod table_too_big;
 mod temporary_objects;
 mod tenant_index_missing;
 mod tenant_keys;
+mod tls_off;
 mod trigger_granted;
 mod truncate_granted;
 mod unique_without_tenant;
+mod unsafe_defaults;
 mod user_mapping;
 mod view_leaky_filter;
 mod view_not_invoker;
 mod view_unchecked;
+mod vulnerabilities;
 
 use crate::rule::Rule;
 
@@ -156,6 +174,7 @@ pub const ALL: &[Rule] = &[
     false_leakproof::RULE,
     immutable_reads::RULE,
     replaceable_code::RULE,
+    replaceable_domain::RULE,
     native_code::RULE,
     partition_granted::RULE,
     unique_without_tenant::RULE,
@@ -167,6 +186,20 @@ pub const ALL: &[Rule] = &[
     shared_counter::RULE,
     tenant_index_missing::RULE,
     index_unused::RULE,
+    known_vulnerabilities::RULE,
+    end_of_life::RULE,
+    statistics_views_open::RULE,
+    unsafe_defaults::RULE,
+    password_md5::RULE,
+    tls_off::RULE,
+    hba_trust::RULE,
+    hba_weak::RULE,
+    parameters_logged::RULE,
+    lock_table_small::RULE,
+    context_default::RULE,
+    prepared_transactions::RULE,
+    publication::RULE,
+    logical_slot::RULE,
     policy_alternatives::RULE,
     table_too_big::RULE,
     shared_statistics::RULE,

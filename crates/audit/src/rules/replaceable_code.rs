@@ -97,6 +97,18 @@ fn uses(audit: &Audit<'_>, function: &Function) -> Vec<Use> {
                     on_relation(policy.table, "a policy on", Severity::Critical);
                 }
             }
+            // By way of an operator, of which the policy's reference is.
+            Catalog::Operator => {
+                let through =
+                    facts.dependencies.iter().filter(|two| two.to == Catalog::Operator && two.referenced == one.dependent);
+                for two in through {
+                    if let Some(policy) = facts.policies.iter().find(|policy| policy.oid == two.dependent)
+                        && two.from == Catalog::Policy
+                    {
+                        on_relation(policy.table, "an operator in a policy on", Severity::Critical);
+                    }
+                }
+            }
             Catalog::Default => on_relation(one.dependent, "a default of", Severity::High),
             Catalog::View => on_relation(one.dependent, "the view or rule", Severity::High),
             _ => {}

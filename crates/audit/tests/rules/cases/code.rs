@@ -61,7 +61,8 @@ pub(crate) const CASES: &[Case] = &[
            SET search_path = '' AS 'BEGIN RETURN pg_catalog.length(''x''); END'; \
          ALTER FUNCTION shop.f OWNER TO {staff}; GRANT EXECUTE ON FUNCTION shop.f TO {app}",
         "shop.f()",
-    ),
+    )
+    .also(&["GRD-PG-214"]),
     Case::new(
         "GRD-PG-313",
         "EXECUTE with arguments",
@@ -118,6 +119,21 @@ pub(crate) const CASES: &[Case] = &[
         "CREATE FUNCTION shop.d() RETURNS text LANGUAGE sql AS $$ SELECT 'x' $$; ALTER FUNCTION shop.d OWNER TO {app}; \
          ALTER TABLE shop.countries ALTER name SET DEFAULT shop.d()",
         "shop.d()",
+    ),
+    Case::new(
+        "GRD-PG-317",
+        "a policy, by way of an operator",
+        "CREATE FUNCTION shop.same(uuid, uuid) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT $1 = $2'; \
+         CREATE OPERATOR shop.=== (FUNCTION = shop.same, LEFTARG = uuid, RIGHTARG = uuid); ALTER FUNCTION shop.same OWNER TO {app}; \
+         CREATE POLICY more ON shop.orders AS RESTRICTIVE USING (tenant_id OPERATOR(shop.===) tenant_id)",
+        "shop.same(uuid, uuid)",
+    ),
+    Case::new(
+        "GRD-PG-318",
+        "of somebody else's column",
+        "CREATE DOMAIN shop.\"Mail\" AS text CHECK (VALUE <> ''); ALTER TABLE shop.countries ADD COLUMN mail shop.\"Mail\"; \
+         ALTER DOMAIN shop.\"Mail\" OWNER TO {app}",
+        "shop.\"Mail\"",
     ),
     Case::new(
         "GRD-PG-319",
@@ -212,6 +228,16 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "GRD-PG-317",
         "nothing calls it",
         "CREATE FUNCTION shop.f() RETURNS int LANGUAGE sql AS 'SELECT 1'; ALTER FUNCTION shop.f OWNER TO {app}",
+    ),
+    NearMiss::new(
+        "GRD-PG-318",
+        "of somebody else's",
+        "CREATE DOMAIN shop.mail AS text; ALTER DOMAIN shop.mail OWNER TO {owner}; ALTER TABLE shop.countries ADD COLUMN mail shop.mail",
+    ),
+    NearMiss::new(
+        "GRD-PG-318",
+        "that nobody's column is of",
+        "CREATE DOMAIN shop.mail AS text; ALTER DOMAIN shop.mail OWNER TO {app}",
     ),
     NearMiss::new(
         "GRD-PG-319",

@@ -67,6 +67,11 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "a common table",
         "INSERT INTO shop.countries VALUES ('IS', 'Iceland'); ANALYZE shop.countries",
     ),
+    NearMiss::new(
+        "GRD-PG-614",
+        "not of this database",
+        "GRANT pg_read_all_data TO {staff}; REVOKE CONNECT ON DATABASE {db} FROM {staff}",
+    ),
     NearMiss::new("GRD-PG-614", "with BYPASSRLS", "GRANT pg_read_all_data TO {staff}; ALTER ROLE {staff} BYPASSRLS"),
 ];
 
