@@ -262,29 +262,32 @@ impl Trial {
         if self.answers.len() != self.contexts.len() {
             return undecided("it could not be tried".to_owned());
         }
-        let of = |kind: Kind| self.contexts.iter().zip(&self.answers).filter(move |(context, _)| context.kind == kind);
-        if let Some((context, _)) = self.contexts.iter().zip(&self.answers).find(|(_, answers)| *answers == "x") {
-            return undecided(match (&self.role, context.settings.first()) {
+        let of = |kind: Kind| self.answered().filter(move |(context, _)| context.kind == kind);
+        if of(Kind::First).next().is_none() {
+            return undecided(match (&self.role, self.predicate.settings.first()) {
                 (Some(role), _) => format!("it depends on the role, and the collector may not become {role}"),
-                (None, Some((setting, _))) => format!("the collector may not set {setting}"),
+                (None, Some(setting)) => format!("the collector may not set {setting}"),
                 (None, None) => "it could not be tried".to_owned(),
             });
         }
         let cells = |answers: &str, whose: Whose| -> Vec<char> {
             self.rows.iter().zip(answers.chars()).filter(|(row, _)| row.whose == whose).map(|(_, answer)| answer).collect()
         };
-        if of(Kind::First).all(|(_, answers)| answers.chars().all(|answer| answer == 'e')) {
+        let mut within = of(Kind::First).chain(of(Kind::Flag));
+        if within.all(|(_, answers)| answers.chars().all(|answer| answer == 'e')) {
             return undecided("it raises an error for every row in every context tried".to_owned());
         }
         let seconds = |answers: &str| how_many(&cells(answers, Whose::Second));
         let tenants = |answers: &str| how_many(&[cells(answers, Whose::First), cells(answers, Whose::Second)].concat());
         let outside = || of(Kind::Unset).chain(of(Kind::Empty));
         let is_true = |answers: &str, whose: Whose| cells(answers, whose).contains(&'t');
-        let raises = |kind: Kind| {
-            of(kind).next().is_some() && of(kind).all(|(_, answers)| answers.chars().all(|answer| answer == 'e'))
+        // A comparison with a null is not worked out, and raises nothing.
+        let fails = |answers: &str| {
+            [Whose::First, Whose::Second].iter().all(|whose| cells(answers, *whose).iter().all(|answer| *answer == 'e'))
         };
+        let raises = |kind: Kind| of(kind).next().is_some() && of(kind).all(|(_, answers)| fails(answers));
         Truth {
-            always_true: self.answers.iter().all(|answers| answers.chars().all(|answer| answer == 't')),
+            always_true: self.answered().all(|(_, answers)| answers.chars().all(|answer| answer == 't')),
             other_tenant: of(Kind::First).map(|(_, answers)| seconds(answers)).max().unwrap_or_default(),
             without_context: outside().map(|(_, answers)| tenants(answers)).max().unwrap_or_default(),
             own_tenant: of(Kind::First).any(|(_, answers)| is_true(answers, Whose::First)),
@@ -296,16 +299,20 @@ impl Trial {
         }
     }
 
+    /// The contexts that could be entered. A setting may refuse a value, and does so in its place too.
+    fn answered(&self) -> impl Iterator<Item = (&Context, &String)> {
+        self.contexts.iter().zip(&self.answers).filter(|(_, answers)| *answers != "x")
+    }
+
     /// The flags with which a row of the second tenant is true that is not in any context without one.
     fn opened_by(&self) -> Vec<Flag> {
-        let answered = || self.contexts.iter().zip(&self.answers);
         let open = |at: usize, answers: &String| answers.as_bytes().get(at) == Some(&b't');
         let shut: Vec<usize> = (0..self.rows.len())
             .filter(|at| self.rows[*at].whose == Whose::Second)
-            .filter(|at| answered().all(|(context, answers)| context.kind != Kind::First || !open(*at, answers)))
+            .filter(|at| self.answered().all(|(context, answers)| context.kind != Kind::First || !open(*at, answers)))
             .collect();
         let mut found: BTreeMap<&str, &Flag> = BTreeMap::new();
-        for (context, answers) in answered() {
+        for (context, answers) in self.answered() {
             let Some(flag) = &context.flag else { continue };
             // A row that holds the value may be true because it is equal to it.
             let equal = |at: &usize| self.rows[*at].values.iter().any(|value| *value == literal(&flag.value));
@@ -434,10 +441,20 @@ fn claims(predicate: &Predicate, value: &str, odd: Option<&str>, odd_value: &str
     inner
 }
 
+/// `backtrace_functions` takes no dashes; a UUID is one without them.
+fn fitting(setting: &str, value: &str) -> String {
+    if setting.eq_ignore_ascii_case(TRIED[0]) && TENANTS[0].contains(&value) {
+        value.replace('-', "")
+    } else {
+        value.to_owned()
+    }
+}
+
 fn contexts(predicate: &Predicate, free: &BTreeMap<String, bool>) -> Vec<Context> {
     let settings = &predicate.settings;
     let plain = |kind: Kind, settings: Vec<(String, String)>| Context { kind, settings, flag: None };
-    let every = |value: &str| settings.iter().map(|name| (name.clone(), value.to_owned())).collect::<Vec<_>>();
+    let put = |name: &String, value: &str| (name.clone(), fitting(name, value));
+    let every = |value: &str| settings.iter().map(|name| put(name, value)).collect::<Vec<_>>();
     let mut contexts = Vec::new();
     if settings.iter().all(|name| free.get(name) == Some(&true)) {
         contexts.push(plain(Kind::Unset, Vec::new()));
@@ -456,7 +473,7 @@ fn contexts(predicate: &Predicate, free: &BTreeMap<String, bool>) -> Vec<Context
     // Two settings may be keys of two types.
     if let [one, two] = settings.as_slice() {
         for (left, right) in [(0, 1), (1, 0)] {
-            bases.push(vec![(one.clone(), values[left].clone()), (two.clone(), values[right].clone())]);
+            bases.push(vec![put(one, &values[left]), put(two, &values[right])]);
         }
     }
     contexts.extend(bases.iter().map(|base| plain(Kind::First, base.clone())));
@@ -467,7 +484,7 @@ fn contexts(predicate: &Predicate, free: &BTreeMap<String, bool>) -> Vec<Context
                 let flag = Flag { setting: setting.clone(), value: (*value).to_owned() };
                 let with = |value: &str| {
                     let replace = |(name, old): &(String, String)| {
-                        (name.clone(), if name == setting { value.to_owned() } else { old.clone() })
+                        if name == setting { put(name, value) } else { (name.clone(), old.clone()) }
                     };
                     base.iter().map(replace).collect::<Vec<_>>()
                 };

@@ -2,10 +2,10 @@
 
 use guardian_postgres::quote;
 
+use super::exposure::{self, Culprit, Decider, Exposure, culprits};
 use crate::{
-    facts::{Command, Facts, PUBLIC, Policy, PredicateKind, Relation, Source},
+    facts::Truth,
     finding::{Hit, Object},
-    reach::Reach,
     rule::{Audit, Protects, Rule, Severity},
 };
 
@@ -17,9 +17,9 @@ pub(super) const RULE: Rule = Rule {
     title: "A permissive policy on a tenant table is true for every row, and no restrictive policy holds it back",
     docs: "## What
 
-A permissive policy that applies to the application's role is true on every row: PostgreSQL itself evaluated its predicate on
-rows of another tenant, with and without a tenant context, and it was true each time. No restrictive policy for the same
-statements stands beside it.
+A permissive policy that applies to the application's role is true for every row: PostgreSQL itself evaluated its USING on made-up
+rows of two tenants and of none, whose other columns varied, with no tenant set, with one set, and with usual flags, and it was true
+each time. For at least one command, no restrictive policy that applies to the same role was shown to hold the other tenant's rows back.
 
 ## Why
 
@@ -40,50 +40,33 @@ Drop the policy, or add a restrictive one that compares the tenant column with t
 ## Near miss
 
 A permissive policy of `USING (true)` beside a restrictive tenant policy is a sound pattern and stays silent. So does an open
-policy for a role that the application cannot become.
+policy for a role that the application cannot become. A restrictive policy whose predicate cannot be tried, but depends on the tenant
+column, counts as unknown and not as open; the report lists it as undecided.
 ",
-    needs: &[Source::Columns, Source::Policies, Source::Truths],
+    needs: exposure::NEEDS,
     check,
 };
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {
-    let Audit { facts, reach, tenancy } = audit;
-    let policies = facts.policies.iter().filter(|policy| policy.permissive && tenancy.is_tenants(policy.table));
-    policies
-        .filter(|policy| applies(policy, reach))
-        .filter_map(|policy| {
-            let table = facts.relation(policy.table).filter(|table| table.rls)?;
-            let open = [PredicateKind::Using, PredicateKind::Check].into_iter().find(|kind| {
-                facts.truth(policy.oid, *kind).is_some_and(|truth| truth.undecided.is_none() && truth.always_true)
-            })?;
-            if held_back(facts, reach, table, policy, open) {
-                return None;
-            }
-            let path = reach.relation(table).rows()?;
-            let clause = if open == PredicateKind::Using { "USING" } else { "WITH CHECK" };
-            let name = quote::qualified(&table.schema, &table.name);
-            let hit = Hit::on(Object::policy(facts, policy), format!("its {clause} was true on every row that was tried"));
-            let sql = format!("DROP POLICY {} ON {name};", quote::ident(&policy.name));
-            let note =
-                "where no other permissive policy is left, the table shows no rows: `guardian plan` writes the policies";
-            Some(hit.path(path).remedy(sql).note(note))
-        })
-        .collect()
-}
-
-/// Whether a policy is for a role that the application has the privileges of.
-fn applies(policy: &Policy, reach: &Reach<'_>) -> bool {
-    policy.roles.iter().any(|role| reach.role(*role).is_some())
-}
-
-/// Whether a restrictive policy that is not open itself applies to all that the open one does, for every role.
-fn held_back(facts: &Facts, reach: &Reach<'_>, table: &Relation, open: &Policy, kind: PredicateKind) -> bool {
-    facts.policies_of(table.oid).iter().filter(|policy| !policy.permissive).any(|policy| {
-        let everybody = policy.roles.contains(&PUBLIC) || reach.sessions_as().all(|(role, _)| policy.roles.contains(&role));
-        let covers = policy.command == Command::All || policy.command == open.command;
-        // Without a WITH CHECK of its own, a policy's USING checks new rows too.
-        let predicate = if kind == PredicateKind::Check && policy.check.is_some() { kind } else { PredicateKind::Using };
-        let is_open = facts.truth(policy.oid, predicate).is_some_and(|truth| truth.undecided.is_none() && truth.always_true);
-        everybody && covers && !is_open
-    })
+    let facts = audit.facts;
+    let pick = |exposure: &Exposure<'_>, decider: &Decider<'_>| {
+        decider.policy.permissive
+            && !decider.by_check
+            && decider.truth.is_some_and(Truth::is_open)
+            && exposure.unheld_within()
+            && !exposure.partly_held()
+            && !exposure.slipped_by_check(facts)
+    };
+    let hit = |culprit: Culprit<'_>| {
+        let Culprit { table, decider, path, decides } = culprit;
+        let name = quote::qualified(&table.schema, &table.name);
+        let evidence =
+            format!("its USING was true on every row and in every context that was tried, and it decides {decides}");
+        let note = "where no other permissive policy is left, the table shows no rows: `guardian plan` writes the policies";
+        Hit::on(Object::policy(facts, decider.policy), evidence)
+            .path(path)
+            .remedy(format!("DROP POLICY {} ON {name};", quote::ident(&decider.policy.name)))
+            .note(note)
+    };
+    culprits(audit, pick).into_iter().map(hit).collect()
 }
