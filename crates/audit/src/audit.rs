@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::{
+    attacks::AttackReport,
     exceptions::{self, Excepted, Exceptions},
     facts::{Facts, Missing, Oid, Source},
     finding::{Finding, Hit, Object, ObjectKind},
@@ -86,8 +87,14 @@ pub struct Report {
     pub gone: Vec<String>,
     /// Facts that could not be read.
     pub missing: Vec<Missing>,
+    /// Rules about the server, where the facts are of one that was thrown away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<&'static str>,
     /// Rules that ran.
     pub rules_run: usize,
+    /// What attacks showed, if there were any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attack: Option<AttackReport>,
 }
 
 impl Report {
@@ -124,7 +131,12 @@ pub fn audit(facts: &Facts, options: &Options) -> Result<Report, AuditError> {
     let audit = Audit { facts, reach: Reach::of(facts, &roles), tenancy };
     let mut findings = Vec::new();
     let mut could_not_run = Vec::new();
+    let mut left_out = Vec::new();
     for rule in rules::ALL {
+        if facts.throwaway && is_of_server(rule) {
+            left_out.push(rule.id);
+            continue;
+        }
         let missing: Vec<Missing> = rule.needs.iter().filter_map(|source| facts.missing(*source)).cloned().collect();
         if missing.is_empty() {
             findings.extend((rule.check)(&audit).into_iter().map(|hit| Finding::new(rule, hit)));
@@ -149,13 +161,15 @@ pub fn audit(facts: &Facts, options: &Options) -> Result<Report, AuditError> {
         server_version: facts.server.version,
         app_roles: options.app_roles.clone(),
         tenant_tables: tenant_tables.collect(),
-        rules_run: rules::ALL.len() - could_not_run.len(),
+        rules_run: rules::ALL.len() - could_not_run.len() - left_out.len(),
+        left_out,
         findings,
         could_not_run,
         excepted: Vec::new(),
         known: Vec::new(),
         gone: Vec::new(),
         missing: facts.missing.clone(),
+        attack: None,
     };
     report.sort();
     Ok(report)
@@ -173,6 +187,12 @@ fn not_run(rule: &Rule, missing: &[Missing]) -> Finding {
     let evidence = format!("`{}` needs what could not be read: {}", rule.title, reasons.join("; "));
     let object = Object { kind: ObjectKind::Audit, schema: None, name: rule.id.to_owned(), identity: rule.id.to_owned() };
     Finding::new(&rule_not_run::RULE, Hit::on(object, evidence).severity(rule.severity))
+}
+
+/// Whether a rule judges the server, and nothing of the schema.
+fn is_of_server(rule: &Rule) -> bool {
+    let only_server = !rule.needs.is_empty() && rule.needs.iter().all(|source| source.is_of_server());
+    rule.id.starts_with("GRD-PG-5") || only_server
 }
 
 fn application_roles(facts: &Facts, options: &Options) -> Result<Vec<Oid>, AuditError> {

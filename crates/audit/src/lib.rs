@@ -7,6 +7,7 @@
 //!
 //! What one application's hardening decides on is `guardian_postgres::facts`, not this: here every schema counts.
 
+pub mod attacks;
 pub mod audit;
 pub mod baseline;
 pub mod exceptions;
@@ -19,7 +20,7 @@ pub mod rule_docs;
 pub mod rules;
 pub mod tenancy;
 
-pub use audit::{AuditError, Options, Report, audit};
+pub use audit::{AuditError, Options, Report, audit, exceptions_of};
 pub use facts::{CollectError, Facts, Oid, collect, collect_for};
 pub use finding::{Finding, Hit, Object, ObjectKind, Remedy};
 pub use reach::{Path, Reach};

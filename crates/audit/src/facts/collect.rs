@@ -94,6 +94,7 @@ async fn read(connection: &mut PgConnection, roles: &[String]) -> Result<Facts, 
     }
     let mut from = Reader { connection, missing: Vec::new() };
     let mut facts = Facts { format: FORMAT, server, ..Facts::default() };
+    facts.server.tls = from.text(server::TLS).await?.map(|tls| tls == "true");
     facts.settings = from.list(Source::Settings, server::SETTINGS).await?;
     facts.hba_rules = from.list(Source::HbaRules, server::HBA_RULES).await?;
     facts.databases = from.list(Source::Databases, &server::databases()).await?;
@@ -161,6 +162,19 @@ struct Reader<'c> {
 }
 
 impl Reader<'_> {
+    /// A fact that no rule needs; `None` where it cannot be read.
+    async fn text(&mut self, sql: &str) -> Result<Option<String>, CollectError> {
+        execute(self.connection, "SAVEPOINT text").await.map_err(CollectError::Server)?;
+        match text_of(self.connection, sql).await {
+            Ok(text) => Ok(Some(text)),
+            Err(sqlx::Error::Database(_) | sqlx::Error::RowNotFound) => {
+                execute(self.connection, "ROLLBACK TO SAVEPOINT text").await.map_err(CollectError::Server)?;
+                Ok(None)
+            }
+            Err(error) => Err(CollectError::Server(error)),
+        }
+    }
+
     async fn list<T: DeserializeOwned>(&mut self, source: Source, sql: &str) -> Result<Vec<T>, CollectError> {
         let lost = |error| CollectError::Lost { source_name: source, source: error };
         execute(self.connection, "SAVEPOINT source").await.map_err(lost)?;

@@ -89,12 +89,15 @@ pub struct Database {
 
 pub(super) const SERVER: &str = "SELECT current_setting('server_version_num')::int AS version, version() AS version_text, \
     current_user::text AS collector, (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser, \
-    pg_is_in_recovery() AS in_recovery, (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()) AS tls, \
+    pg_is_in_recovery() AS in_recovery, NULL::boolean AS tls, \
     (SELECT count(*) FROM pg_class) AS relations_total, to_char(now(), 'YYYY-MM-DD') AS collected_on, \
     (SELECT coalesce(array_agg(c.relname::text ORDER BY c.relname), '{}') FROM pg_class AS c \
       WHERE c.relnamespace = 'pg_catalog'::regnamespace AND c.relname IN ('pg_stats_ext', 'pg_stats_ext_exprs') \
         AND current_setting('server_version_num')::int >= 140000 AND strpos(pg_get_viewdef(c.oid), 'pg_has_role') = 0 \
         AND EXISTS (SELECT FROM aclexplode(c.relacl) AS a WHERE a.grantee = 0 AND a.privilege_type = 'SELECT')) AS open_statistics";
+
+/// Apart from the rest, because a hardened database lets nobody look at sessions.
+pub(super) const TLS: &str = "SELECT ssl::text FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
 
 pub(super) const SETTINGS: &str = "SELECT name, coalesce(setting, '') AS value, unit, context, source, \
     coalesce(reset_val, '') AS reset_value FROM pg_settings ORDER BY name COLLATE \"C\"";

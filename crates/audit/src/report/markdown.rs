@@ -49,6 +49,7 @@ pub fn render(report: &Report) -> String {
             format!("{} {}: {}", not_run.rule, not_run.title, code(&reasons.join("; ")))
         }),
     );
+    list(&mut text, "Left out, because the server was a throwaway", report.left_out.iter().map(|rule| (*rule).to_owned()));
     list(
         &mut text,
         "Undecided",

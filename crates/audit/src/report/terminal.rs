@@ -39,8 +39,14 @@ pub fn render(report: &Report) -> String {
     for gone in &report.gone {
         let _ = writeln!(text, "gone since the baseline: {}", escape::line(gone));
     }
+    if !report.left_out.is_empty() {
+        let _ = writeln!(text, "left out, because the server was a throwaway: {}", report.left_out.join(" "));
+    }
     for (policy, reason) in &report.undecided {
         let _ = writeln!(text, "undecided {}: {}", escape::line(policy), escape::line(reason));
+    }
+    if let Some(attack) = &report.attack {
+        text.push_str(&super::attack::render(attack));
     }
     text.push_str(&summary(report));
     text.push('\n');
@@ -65,7 +71,7 @@ pub fn summary(report: &Report) -> String {
     format!(
         "{found}{besides}: {} of {} rules ran on database {} for {}",
         report.rules_run,
-        report.rules_run + report.could_not_run.len(),
+        report.rules_run + report.could_not_run.len() + report.left_out.len(),
         escape::line(&report.database),
         escape::line(&report.app_roles.join(", "))
     )

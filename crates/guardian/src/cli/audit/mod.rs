@@ -3,6 +3,8 @@
 //! Needs no control plane and changes nothing. The judgement is `guardian_audit`'s; here are the arguments, where the facts
 //! come from (`source`) and where the report goes. Exit code 0: nothing as bad as `--fail-on`; 1: something is; 2: no verdict.
 
+mod attack;
+mod migrations;
 mod source;
 
 use std::{
@@ -13,11 +15,19 @@ use std::{
 use anyhow::Context as _;
 use guardian_audit::{
     Options, Report, Severity,
+    attacks::Verdict,
+    baseline::Baseline,
+    exceptions::{self, Exception},
     report::{self, Format},
     rule_docs, rules,
 };
 
-use self::source::{Source, SourceArguments};
+use jiff::{Timestamp, tz::TimeZone};
+
+use self::{
+    attack::AttackArguments,
+    source::{Source, SourceArguments},
+};
 use super::word_of;
 use crate::output::{self, Failure, Output, counted};
 
@@ -32,11 +42,15 @@ Examples:
   guardian audit --url postgres://admin@db.example.com/shop --app-role shop_app
   guardian audit --url postgres:///shop --app-role shop_app --tenant-column account_id --format sarif --output audit.sarif
   guardian audit --url postgres:///shop --app-role shop_app --save facts.json
+  guardian audit --url postgres:///shop --app-role shop_app --attack
   guardian audit --facts facts.json --app-role shop_app --fail-on medium
+  guardian audit --migrations migrations --app-role shop_app --exceptions guardian-audit.toml
   guardian audit --explain GRD-PG-001")]
 pub(crate) struct Audit {
     #[command(flatten)]
     source: SourceArguments,
+    #[command(flatten)]
+    attack: AttackArguments,
     /// A role that the application connects as; may be given several times
     #[arg(long = "app-role", value_name = "ROLE", required_unless_present = "explain")]
     app_roles: Vec<String>,
@@ -55,8 +69,17 @@ pub(crate) struct Audit {
     /// Write the facts to this file, for an audit with --facts later or elsewhere
     #[arg(long, value_name = "FILE")]
     save: Option<PathBuf>,
+    /// Accept the findings that this file names, each with a reason and a date
+    #[arg(long, value_name = "FILE")]
+    exceptions: Option<PathBuf>,
+    /// Count only what is not in this file, or worse than there
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Write what is found now into this file, as a baseline for later
+    #[arg(long, value_name = "FILE", conflicts_with = "baseline")]
+    write_baseline: Option<PathBuf>,
     /// Print what a rule is about, why, and how it is put right
-    #[arg(long, value_name = "RULE", conflicts_with_all = ["app_roles", "tenant_columns", "output", "save"])]
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["app_roles", "tenant_columns", "output", "save", "exceptions", "baseline", "write_baseline"])]
     explain: Option<String>,
 }
 
@@ -85,13 +108,37 @@ impl Audit {
     }
 
     async fn judge(&self, output: Output) -> anyhow::Result<Report> {
-        let facts = Source::of(&self.source)?.facts().await?;
+        let source = Source::of(&self.source)?;
+        // Before anything is started or asked: a mistake in a file of ours is told at once.
+        let granted = self.exceptions.as_deref().map(read_exceptions).transpose()?.unwrap_or_default();
+        let baseline = self.baseline.as_deref().map(read_baseline).transpose()?;
+        let facts = source.facts(&self.app_roles, output).await?;
         if let Some(path) = &self.save {
             write(path, &facts.to_text()?)?;
             output.remark(format!("wrote the facts to {}", path.display()));
         }
         let options = Options { app_roles: self.app_roles.clone(), tenant_columns: self.tenant_columns.clone() };
-        let report = guardian_audit::audit(&facts, &options)?;
+        let mut report = guardian_audit::audit(&facts, &options)?;
+        let mut exceptions = guardian_audit::exceptions_of(&facts, &options)?;
+        exceptions.granted.extend(granted);
+        exceptions::apply(&mut report, &exceptions, Timestamp::now().to_zoned(TimeZone::UTC).date());
+        let baseline = match &self.write_baseline {
+            Some(path) => {
+                let baseline = Baseline::of(&report);
+                write(path, &baseline.to_text()?)?;
+                output.remark(format!("wrote {} to {}", counted(baseline.findings.len(), "known finding"), path.display()));
+                Some(baseline)
+            }
+            None => baseline,
+        };
+        if let Some(baseline) = baseline {
+            baseline.apply(&mut report);
+        }
+        let Self { app_roles, tenant_columns, .. } = self;
+        report.attack = self.attack.run(source.database(), &facts, app_roles, tenant_columns, output).await?;
+        if let Some(attack) = &mut report.attack {
+            attack.join(&report.findings);
+        }
         let format = if output.json { Format::Json } else { self.format };
         let text = report::render(&report, format, self.fail_on.0)?;
         match &self.output {
@@ -105,6 +152,7 @@ impl Audit {
     }
 
     fn verdict(&self, report: &Report) -> anyhow::Result<()> {
+        attacked(report)?;
         let Some(at) = self.fail_on.0 else { return Ok(()) };
         match report.findings.iter().filter(|finding| finding.severity >= at).count() {
             0 => Ok(()),
@@ -118,6 +166,21 @@ impl Audit {
     }
 }
 
+/// What leaks fails, whatever the rules say; attacks that proved nothing at all are no verdict.
+fn attacked(report: &Report) -> anyhow::Result<()> {
+    let Some(attack) = &report.attack else { return Ok(()) };
+    let leaks = attack.count(Verdict::Leaks);
+    if leaks > 0 {
+        let advice = "the report has the statements that show it";
+        return Err(Failure::new(format!("{} leak to another tenant", counted(leaks, "object"))).advise(advice).into());
+    }
+    if attack.count(Verdict::ProvenIsolated) == 0 {
+        let advice = "the report says why; --context-sql says how a session enters a tenant";
+        return Err(Failure::new("the attacks proved nothing").advise(advice).exit(2).into());
+    }
+    Ok(())
+}
+
 fn explain(id: &str) -> anyhow::Result<()> {
     let Some(rule) = rules::by_id(id) else {
         let advice =
@@ -125,6 +188,16 @@ fn explain(id: &str) -> anyhow::Result<()> {
         return Err(Failure::usage(format!("there is no rule `{id}`")).advise(advice).into());
     };
     output::script(&rule_docs::page(rule))
+}
+
+fn read_exceptions(path: &Path) -> anyhow::Result<Vec<Exception>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Ok(exceptions::of_file(&path.display().to_string(), &text)?)
+}
+
+fn read_baseline(path: &Path) -> anyhow::Result<Baseline> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    Baseline::of_text(&text).with_context(|| format!("cannot use `{}`", path.display()))
 }
 
 fn write(path: &Path, text: &str) -> anyhow::Result<()> {
