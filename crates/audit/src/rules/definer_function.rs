@@ -1,7 +1,7 @@
 //! GRD-PG-310
 
 use super::{
-    definers::{Definer, Touch, definers, mentions, open_to, touch},
+    definers::{Definer, OpenTables, Touch, definers, mentions, touch},
     revoke,
 };
 use crate::{
@@ -19,7 +19,8 @@ pub(super) const RULE: Rule = Rule {
     docs: "## What
 
 The application may call a function that runs with its owner's rights, and there are tenant tables whose policies do not hold that
-owner back: it is a superuser, has BYPASSRLS, owns them unforced, or is under an open policy.
+owner back: it is a superuser, has BYPASSRLS, owns them unforced, or is under an open policy. Functions that defaults, generated columns
+and checks call are among them: they need EXECUTE too.
 
 A body in the standard's form (`BEGIN ATOMIC`, `RETURN`) is known by its recorded references: the finding is high where it touches such
 a table, and silent where it does not. What a body in text touches is *undecided*: medium when a table's name stands in the text,
@@ -49,10 +50,12 @@ A function whose owner has no way past the policies stays silent, and so does on
 };
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {
-    definers(audit).into_iter().filter(|definer| !definer.by_trigger).filter_map(|definer| judge(audit, definer)).collect()
+    let mut open = OpenTables::default();
+    let called = definers(audit).into_iter().filter(|definer| !definer.by_trigger);
+    called.filter_map(|definer| judge(audit, definer, &mut open)).collect()
 }
 
-fn judge(audit: &Audit<'_>, definer: Definer<'_>) -> Option<Hit> {
+fn judge<'f>(audit: &Audit<'f>, definer: Definer<'_>, open: &mut OpenTables<'f>) -> Option<Hit> {
     let Definer { function, path, .. } = definer;
     let owner = audit.facts.role_name(function.owner);
     let (evidence, severity) = match touch(audit, function) {
@@ -62,7 +65,7 @@ fn judge(audit: &Audit<'_>, definer: Definer<'_>) -> Option<Hit> {
             (format!("it uses {name} as {owner:?}, which {why}; its conditions are not judged"), Severity::High)
         }
         Touch::Undecided(reason) => {
-            let open = open_to(audit, function.owner);
+            let open = open.to(audit, function.owner);
             let (first, why) = *open.first()?;
             let body = function.body.as_deref().unwrap_or_default();
             let named = open.iter().find(|(table, _)| mentions(body, &table.name));

@@ -1,12 +1,12 @@
 //! The SECURITY DEFINER functions that the application can have run, and what they touch.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::rights::{exempt, is_open, reads};
 use crate::{
     Oid,
     facts::{Catalog, Facts, Function, Privilege, Relation, RelationKind, Trigger},
-    finding::readable_in,
+    finding::{readable, readable_in},
     reach::{Path, Reach},
     rule::Audit,
 };
@@ -51,7 +51,7 @@ pub(super) fn fires(audit: &Audit<'_>, trigger: &Trigger) -> Option<Path> {
     let table = audit.facts.relation(trigger.table).filter(|_| trigger.enabled != 'D')?;
     let privileges = FIRES.iter().filter(|(bit, _)| trigger.bits & bit != 0);
     let path = privileges.into_iter().find_map(|(_, privilege)| audit.reach.relation(table).privilege(*privilege))?;
-    Some(path.then(format!("trigger {} on {}", trigger.name, readable_in(&table.schema, &table.name))))
+    Some(path.then(format!("trigger {} on {}", readable(&trigger.name), readable_in(&table.schema, &table.name))))
 }
 
 /// Whether a function touches a tenant table that the policies leave open to its owner.
@@ -83,7 +83,9 @@ fn touch_as<'f>(audit: &Audit<'f>, function: &Function, role: Oid, seen: &mut BT
             let role = if called.definer { called.owner } else { role };
             match touch_as(audit, called, role, seen) {
                 Touch::Recorded(table, why) => return Touch::Recorded(table, why),
-                Touch::Undecided(reason) => undecided = Some(format!("it calls {}, and {reason}", called.name)),
+                Touch::Undecided(reason) => {
+                    undecided = Some(format!("it calls {}, and {reason}", readable_in(&called.schema, &called.name)))
+                }
                 Touch::No => {}
             }
         }
@@ -103,10 +105,20 @@ fn touch_as<'f>(audit: &Audit<'f>, function: &Function, role: Oid, seen: &mut BT
     undecided.map_or(Touch::No, Touch::Undecided)
 }
 
-/// The tenant tables whose policies do not hold a role back, with the reason.
-pub(super) fn open_to<'f>(audit: &Audit<'f>, role: Oid) -> Vec<(&'f Relation, &'static str)> {
-    let tables = audit.facts.relations.iter().filter(|table| table.kind.is_table() && audit.tenancy.is_tenants(table.oid));
-    tables.filter_map(|table| Some((table, exempt(audit, role, table)?))).collect()
+/// The tenant tables whose policies do not hold a role back, with the reason; worked out once a role.
+#[derive(Default)]
+pub(super) struct OpenTables<'f> {
+    by_role: BTreeMap<Oid, Vec<(&'f Relation, &'static str)>>,
+}
+
+impl<'f> OpenTables<'f> {
+    pub(super) fn to(&mut self, audit: &Audit<'f>, role: Oid) -> &[(&'f Relation, &'static str)] {
+        self.by_role.entry(role).or_insert_with(|| {
+            let relations = audit.facts.relations.iter();
+            let tables = relations.filter(|table| table.kind.is_table() && audit.tenancy.is_tenants(table.oid));
+            tables.filter_map(|table| Some((table, exempt(audit, role, table)?))).collect()
+        })
+    }
 }
 
 /// Whether a text has a word in it, whatever its case. A hint and no more: it may stand in a comment.

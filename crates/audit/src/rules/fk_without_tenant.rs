@@ -64,7 +64,7 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
             let evidence = format!(
                 "it refers to {} and does not compare the tenants{}",
                 readable_in(&target.schema, &target.name),
-                if acts { "; an action of it changes rows, whoever's they are" } else { "" }
+                if acts { "; an action of it changes or deletes rows of whichever tenant" } else { "" }
             );
             let severity = if acts { Severity::High } else { Severity::Medium };
             let hit = Hit::on(Object::part(ObjectKind::Constraint, &foreign.name, table), evidence);

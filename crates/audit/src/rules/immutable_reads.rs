@@ -1,8 +1,10 @@
 //! GRD-PG-316
 
+use std::collections::BTreeSet;
+
 use super::{definers::mentions, revoke};
 use crate::{
-    facts::{Catalog, Function, Source, Volatility},
+    facts::{Catalog, Function, Oid, Source, Volatility},
     finding::{Hit, Object, readable_in},
     rule::{Audit, Protects, Rule, Severity},
 };
@@ -47,13 +49,15 @@ const WORDS: [&str; 3] = ["current_setting", "current_user", "session_user"];
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {
     let facts = audit.facts;
+    let references = facts.dependencies.iter().filter(|one| one.from == Catalog::Policy && one.to == Catalog::Function);
+    let of_policies: BTreeSet<Oid> = references.map(|one| one.referenced).collect();
     let functions = facts.functions.iter().filter(|function| {
         function.volatility == Volatility::Immutable
             && function.extension.is_none()
             && !matches!(function.language.as_str(), "c" | "internal")
     });
     functions
-        .filter(|function| !is_called_by_policy(audit, function))
+        .filter(|function| !of_policies.contains(&function.oid))
         .filter_map(|function| {
             let path = audit.reach.function(function)?;
             let evidence = what_it_reads(audit, function)?;
@@ -74,12 +78,4 @@ fn what_it_reads(audit: &Audit<'_>, function: &Function) -> Option<String> {
     let body = function.body.as_deref()?;
     let word = WORDS.into_iter().find(|word| mentions(body, word))?;
     Some(format!("it is marked IMMUTABLE, and its text names {word}"))
-}
-
-fn is_called_by_policy(audit: &Audit<'_>, function: &Function) -> bool {
-    audit
-        .facts
-        .dependencies
-        .iter()
-        .any(|one| one.from == Catalog::Policy && one.to == Catalog::Function && one.referenced == function.oid)
 }

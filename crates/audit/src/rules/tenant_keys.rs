@@ -1,10 +1,11 @@
 //! SQL that puts the tenant into keys and foreign keys, for remedies.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use guardian_postgres::quote::{bounded_name, ident, idents, qualified};
 
 use crate::{
+    Oid,
     facts::{Constraint, ConstraintKind, Facts, Index, Relation},
     rule::Audit,
 };
@@ -76,11 +77,15 @@ pub(super) fn actions(foreign: &Constraint, set: &[String]) -> String {
 
 /// A unique or primary key, exclusion constraint or unique index with the tenant in front, the foreign keys that hang on it with
 /// it, in one transaction. `None` when a foreign key hangs on it to which the tenant cannot be added.
-pub(super) fn key_with_tenant(audit: &Audit<'_>, table: &Relation, index: &Index, tenant: &str) -> Option<String> {
+pub(super) fn key_with_tenant(
+    audit: &Audit<'_>,
+    foreign_keys: &ForeignKeys<'_>,
+    table: &Relation,
+    index: &Index,
+    tenant: &str,
+) -> Option<String> {
     let facts = audit.facts;
-    let hanging = facts.constraints.iter().filter(|one| {
-        one.kind == ConstraintKind::Foreign && !one.inherited && one.index == Some(index.oid) && !carries_tenant(audit, one)
-    });
+    let hanging = foreign_keys.by_index.get(&index.oid).into_iter().flatten();
     let (mut before, mut after) = (vec!["BEGIN;".to_owned()], Vec::new());
     for foreign in hanging {
         let moved = with_tenant(audit, foreign, true)?;
@@ -115,8 +120,25 @@ pub(super) fn key_with_tenant(audit: &Audit<'_>, table: &Relation, index: &Index
     Some([before, after].concat().join("\n"))
 }
 
+/// Foreign keys by the index that they refer to.
+pub(super) struct ForeignKeys<'f> {
+    by_index: BTreeMap<Oid, Vec<&'f Constraint>>,
+}
+
+impl<'f> ForeignKeys<'f> {
+    pub(super) fn of(facts: &'f Facts) -> Self {
+        let mut by_index: BTreeMap<Oid, Vec<&Constraint>> = BTreeMap::new();
+        for one in facts.constraints.iter().filter(|one| one.kind == ConstraintKind::Foreign && !one.inherited) {
+            if let Some(index) = one.index {
+                by_index.entry(index).or_default().push(one);
+            }
+        }
+        Self { by_index }
+    }
+}
+
 /// Column names by number.
-pub(super) fn names(facts: &Facts, table: crate::Oid, columns: &[i16]) -> Option<Vec<String>> {
+pub(super) fn names(facts: &Facts, table: Oid, columns: &[i16]) -> Option<Vec<String>> {
     columns.iter().map(|number| Some(facts.column(table, *number)?.name.clone())).collect()
 }
 

@@ -1,6 +1,6 @@
 //! GRD-PG-401
 
-use super::tenant_keys::{key_with_tenant, names};
+use super::tenant_keys::{ForeignKeys, key_with_tenant, names};
 use crate::{
     facts::{ConstraintKind, Facts, Index, Relation, Source},
     finding::{Hit, Object, ObjectKind},
@@ -45,6 +45,7 @@ A key with the tenant anywhere in it stays silent, and so does every key of a ta
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {
     let Audit { facts, reach, tenancy } = audit;
+    let foreign_keys = ForeignKeys::of(facts);
     let mut hits = Vec::new();
     for table in facts.relations.iter().filter(|table| table.kind.is_table() && !table.partition) {
         let Some(tenant) = tenancy.column(table.oid) else { continue };
@@ -53,14 +54,15 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
         for index in indexes.filter(|index| !index.inherited && !index.columns.contains(&tenant.number)) {
             let severity = if is_random(facts, table, index) { Severity::Low } else { Severity::Medium };
             let object = Object::part(kind(facts, table, index), &index.name, table);
-            let hit = Hit::on(object, evidence(facts, table, index)).severity(severity).path(path.clone());
-            hits.push(match key_with_tenant(audit, table, index, &tenant.name) {
-                Some(sql) => hit.remedy(sql).note(
+            let evidence = evidence(facts, table, index);
+            let hit = match key_with_tenant(audit, &foreign_keys, table, index, &tenant.name) {
+                Some(sql) => Hit::on(object, evidence).remedy(sql).note(
                     "it rebuilds the key under a lock, and fails, changing nothing, where a view groups by it or where rows \
                      refer to another tenant's",
                 ),
-                None => hit,
-            });
+                None => Hit::on(object, format!("{evidence}; a foreign key refers to it that cannot take the tenant")),
+            };
+            hits.push(hit.severity(severity).path(path.clone()));
         }
     }
     hits

@@ -33,6 +33,14 @@ pub(crate) const CASES: &[Case] = &[
         "one_at_a_time on shop.orders",
     ),
     Case::new(
+        "GRD-PG-401",
+        "a key that a table without the tenant refers to",
+        "ALTER TABLE shop.orders ADD COLUMN code text UNIQUE; CREATE TABLE shop.prints (code text REFERENCES shop.orders (code)); \
+         ALTER TABLE shop.prints OWNER TO {owner}",
+        "orders_code_key on shop.orders",
+    )
+    .without_sql(),
+    Case::new(
         "GRD-PG-402",
         "to another table, with an action",
         "ALTER TABLE shop.orders ADD CONSTRAINT orders_id UNIQUE (id); \
