@@ -3,11 +3,6 @@
 //! Ids: 0xx row-level security and policies, 1xx the tenant context, 2xx roles and privileges, 3xx views, functions and code,
 //! 4xx keys, indexes and sequences, 5xx server, settings and versions, 6xx operation and performance, 9xx the audit itself.
 
-pub(crate) mod exception_expired;
-pub(crate) mod exception_refused;
-pub(crate) mod exception_unused;
-pub(crate) mod rule_not_run;
-
 mod activity_shown;
 mod backup_filtered;
 mod bypass_reachable;
@@ -32,6 +27,9 @@ mod definer_search_path;
 mod definer_trigger;
 mod definers;
 mod end_of_life;
+pub(crate) mod exception_expired;
+pub(crate) mod exception_refused;
+pub(crate) mod exception_unused;
 mod exposure;
 mod false_leakproof;
 mod fk_sets_tenant;
@@ -64,8 +62,10 @@ mod policies_without_rls;
 mod policy_alternatives;
 mod policy_always_true;
 mod policy_check_looser;
+mod policy_function_volatile;
 mod policy_shows_others;
 mod policy_trusts_writable;
+mod policy_without_tenant;
 mod prepared_transactions;
 mod provider_role_reachable;
 mod public_connect;
@@ -80,6 +80,7 @@ mod rewrite_rule;
 mod rights;
 mod rls_off;
 mod rls_without_policy;
+pub(crate) mod rule_not_run;
 mod schema_writable;
 mod secret_catalog_readable;
 mod sequence_readable;
@@ -97,8 +98,11 @@ mod statistics_views_open;
 mod system_role_reachable;
 mod table_too_big;
 mod temporary_objects;
+mod tenant_default_constant;
 mod tenant_index_missing;
 mod tenant_keys;
+mod tenant_nullable;
+mod tenant_type_differs;
 mod tls_off;
 mod trigger_granted;
 mod truncate_granted;
@@ -122,6 +126,10 @@ pub const ALL: &[Rule] = &[
     policy_shows_others::RULE,
     policy_check_looser::RULE,
     policy_trusts_writable::RULE,
+    policy_without_tenant::RULE,
+    tenant_nullable::RULE,
+    tenant_type_differs::RULE,
+    tenant_default_constant::RULE,
     context_forgeable::RULE,
     context_flag::RULE,
     open_without_context::RULE,
@@ -204,6 +212,7 @@ pub const ALL: &[Rule] = &[
     table_too_big::RULE,
     shared_statistics::RULE,
     backup_filtered::RULE,
+    policy_function_volatile::RULE,
     exception_expired::RULE,
     exception_unused::RULE,
     rule_not_run::RULE,

@@ -167,6 +167,7 @@ pub(crate) fn well_kept(facts: &mut Facts) {
 pub(crate) fn set(facts: &mut Facts, name: &str, value: &str) {
     let setting = facts.settings.iter_mut().find(|setting| setting.name == name).unwrap();
     value.clone_into(&mut setting.value);
+    value.clone_into(&mut setting.reset_value);
 }
 
 const ROLES: &str = "CREATE ROLE {owner} NOLOGIN; CREATE ROLE {staff} LOGIN CONNECTION LIMIT 5 PASSWORD 'x'; \
