@@ -8,7 +8,9 @@
 
 mod attack;
 mod canary;
+pub mod clone;
 mod context;
+mod fidelity;
 mod kinds;
 mod plant;
 mod play;
@@ -17,7 +19,7 @@ mod values;
 mod verdict;
 mod watch;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use aws_lc_rs::rand;
 use guardian_postgres::scram;
@@ -50,22 +52,30 @@ pub struct Arena {
     administrator: PgConnectOptions,
     mode: Mode,
     logins: bool,
+    /// What the copy is of, and what could not be copied.
+    source: Option<(Arc<Facts>, Vec<String>)>,
 }
 
 impl Arena {
-    /// A throwaway copy: its roles may get passwords, so that sessions log in as the application's do.
-    pub fn throwaway(administrator: PgConnectOptions) -> Self {
-        Self { administrator, mode: Mode::Clone, logins: true }
+    /// A copy. On a throwaway server its roles get passwords, so that sessions log in as the application's do.
+    pub fn copy(copy: &clone::Copy, source: Arc<Facts>) -> Self {
+        let is_throwaway = copy.is_throwaway();
+        Self {
+            administrator: copy.administrator().clone(),
+            mode: if is_throwaway { Mode::Clone } else { Mode::Scratch },
+            logins: is_throwaway,
+            source: Some((source, copy.remarks.clone())),
+        }
     }
 
     /// A database that may be filled. Its server's roles are left as they are.
     pub fn scratch(administrator: PgConnectOptions) -> Self {
-        Self { administrator, mode: Mode::Scratch, logins: false }
+        Self { administrator, mode: Mode::Scratch, logins: false, source: None }
     }
 
     /// The database itself: one session, one transaction, rolled back.
     pub fn in_place(administrator: PgConnectOptions) -> Self {
-        Self { administrator, mode: Mode::InPlace, logins: false }
+        Self { administrator, mode: Mode::InPlace, logins: false, source: None }
     }
 }
 
@@ -120,9 +130,9 @@ fn failed(what: &'static str) -> impl FnOnce(sqlx::Error) -> AttackError {
     move |source| AttackError::Query { what, source }
 }
 
-/// Settings that a role's or a database's defaults must not decide for us.
-const PINNED: [(&str, &str); 6] = [
-    ("search_path", "pg_catalog"),
+/// Settings that a role's or a database's defaults must not decide for us. The search path is the application's own: functions
+/// that pin none find by it what they read.
+const PINNED: [(&str, &str); 5] = [
     ("statement_timeout", "60s"),
     ("lock_timeout", "5s"),
     ("default_transaction_read_only", "off"),
@@ -130,11 +140,13 @@ const PINNED: [(&str, &str); 6] = [
     ("client_min_messages", "error"),
 ];
 
+fn administrators(arena: &Arena) -> PgConnectOptions {
+    arena.administrator.clone().options(PINNED).application_name("guardian attack").disable_statement_logging()
+}
+
 /// Attacks, and says what that proves.
 pub async fn attack(arena: &Arena, options: &AttackOptions) -> Result<AttackReport, AttackError> {
-    let administrator = arena.administrator.clone().options(PINNED).application_name("guardian attack");
-    let administrator = administrator.disable_statement_logging();
-    let mut connection = administrator.connect().await.map_err(failed("connect"))?;
+    let mut connection = administrators(arena).connect().await.map_err(failed("connect"))?;
     if arena.mode == Mode::InPlace && !options.yes {
         if let Some(sign) = watch::production(&mut connection).await.map_err(failed("look whether this is production"))? {
             return Err(AttackError::Production(sign));
@@ -191,8 +203,11 @@ impl Campaign<'_> {
         } else {
             Entrance::Membership
         };
+        let again = (!self.in_place()).then(|| self.administrators_options());
         let administrator = Session {
             connection,
+            again,
+            out_of_step: false,
             entrance,
             role: String::new(),
             role_settings: Vec::new(),
@@ -216,7 +231,7 @@ impl Campaign<'_> {
             self.take_the_field(&mut runner, *role).await?;
             let reach = Reach::of(self.facts, &[*role]);
             let mut ledger = Ledger::default();
-            let victim = self.victim(&mut runner, *role).await;
+            let victim = self.victim(&mut runner).await;
             let context = runner.context.clone();
             let field = Field { victim, ..self.field(&context, &reach) };
             watch::compare(&mut runner, &field, before, &mut ledger).await;
@@ -226,7 +241,10 @@ impl Campaign<'_> {
                 let judged = self.accept(&attack, judged);
                 ledger.enter(&attack.object, attack.kind, judged);
             }
-            objections.into_iter().for_each(|objection| ledger.object(objection));
+            let differences = self.arena.source.as_ref().map(|(source, _)| fidelity::differences(source, self.facts));
+            for objection in objections.into_iter().chain(differences.unwrap_or_default()) {
+                ledger.object(objection);
+            }
             objects.extend(ledger.close(&self.facts.role_name(*role)));
             runner.release().await;
         }
@@ -243,6 +261,10 @@ impl Campaign<'_> {
             objects,
             disclosed: std::mem::take(&mut self.disclosed),
         })
+    }
+
+    fn administrators_options(&self) -> PgConnectOptions {
+        administrators(self.arena)
     }
 
     fn context(&self, guardian: Option<Context>) -> Context {
@@ -326,10 +348,11 @@ impl Campaign<'_> {
             runner.administrator.role = name;
             runner.administrator.role_settings = role_settings;
         } else {
-            let options = self.arena.administrator.clone().options(PINNED).disable_statement_logging();
+            let options = self.administrators_options();
             let connection = options.connect().await.map_err(failed("connect once more"))?;
+            let again = Some(options);
             let entrance = if self.facts.server.superuser { Entrance::Authorization } else { Entrance::Membership };
-            runner.attacker = Some(Session { connection, entrance, role: name, role_settings, in_place: false });
+            runner.attacker = Some(Session { connection, again, out_of_step: false, entrance, role: name, role_settings, in_place: false });
         }
         let reach = Reach::of(self.facts, &[role]);
         if runner.context.is_none() && self.options.context_sql.is_none() {
@@ -339,9 +362,11 @@ impl Campaign<'_> {
             runner.find_context(context::proposals(self.facts, &reach), &probes).await;
         }
         if self.arena.logins && runner.context.by == By::Application {
-            let connection = self.log_in(runner, role).await.map_err(failed("log in as the application's role"))?;
+            let options = self.login(runner, role).await.map_err(failed("let the application's role log in"))?;
+            let connection = options.connect().await.map_err(failed("log in as the application's role"))?;
             if let Some(attacker) = &mut runner.attacker {
                 attacker.connection = connection;
+                attacker.again = Some(options);
                 attacker.entrance = Entrance::Login;
             }
         }
@@ -349,7 +374,7 @@ impl Campaign<'_> {
     }
 
     /// A session as an application's would be: the role gets a password of this run's, on our own server.
-    async fn log_in(&self, runner: &mut Runner<'_>, role: Oid) -> Result<PgConnection, sqlx::Error> {
+    async fn login(&self, runner: &mut Runner<'_>, role: Oid) -> Result<PgConnectOptions, sqlx::Error> {
         let name = self.facts.role_name(role);
         let password = random::<16>().unwrap_or_default().map(|byte| format!("{byte:02x}")).concat();
         let sql = format!(
@@ -360,13 +385,15 @@ impl Campaign<'_> {
         execute(&mut runner.administrator.connection, &sql).await?;
         let options = self.arena.administrator.clone().username(&name).password(&password);
         // The time limits hold for what RESET ALL goes back to, too.
-        options.options([("statement_timeout", "5s"), ("lock_timeout", "1s")]).disable_statement_logging().connect().await
+        Ok(options.options([("statement_timeout", "5s"), ("lock_timeout", "1s")]).disable_statement_logging())
     }
 
     /// A second session, in B's context, which has just said something.
-    async fn victim(&mut self, runner: &mut Runner<'_>, role: Oid) -> Option<i32> {
+    async fn victim(&self, runner: &mut Runner<'_>) -> Option<i32> {
         runner.attacker.as_ref().filter(|attacker| attacker.entrance == Entrance::Login)?;
-        let mut connection = self.log_in(runner, role).await.ok()?;
+        // The attacker's own options: the role's password is of this run.
+        let options = runner.attacker.as_ref()?.again.clone()?;
+        let mut connection = options.connect().await.ok()?;
         if let Some(sql) = runner.context.sql(Tenant::B, self.marks) {
             execute(&mut connection, &sql).await.ok()?;
         }
@@ -398,6 +425,9 @@ impl Campaign<'_> {
             .into_iter()
             .map(|(table, reason)| format!("{table} could not be filled: {reason}"))
             .collect();
+        if let Some((_, remarks)) = &self.arena.source {
+            disclosed.extend(remarks.iter().map(|remark| format!("copying: {remark}")));
+        }
         if self.in_place() {
             disclosed.push("in place: OIDs and transaction numbers were used up; nothing else was changed".to_owned());
         }

@@ -32,6 +32,10 @@ enum Source {
     Key,
     /// A column of the row that a foreign key refers to.
     Parent(Oid, i16),
+    /// Another column of the same row, which a foreign key of the table's on itself refers to.
+    Itself(i16),
+    /// Null: what it would refer to comes later.
+    Later,
     /// A value by its type.
     Own,
 }
@@ -69,10 +73,13 @@ pub(crate) struct Planted {
 impl Planted {
     /// Decides which tables are filled, and how.
     pub(crate) async fn plan(connection: &mut PgConnection, facts: &Facts, tenancy: &Tenancy) -> Result<Self, Error> {
+        // Names as the facts have them, qualified unless a system's.
+        execute(connection, "BEGIN; SET LOCAL search_path = pg_catalog").await?;
         let types = text_of(connection, TYPES).await?.unwrap_or_default();
         let domains = text_of(connection, DOMAINS).await?.unwrap_or_default();
         let types = Types::parse(&types, &domains).map_err(|error| Error::Decode(Box::new(error)))?;
         let bounds = text_of(connection, BOUNDS).await?.unwrap_or_default();
+        execute(connection, "COMMIT").await?;
         let bounds: Vec<(Oid, String, Vec<String>)> =
             serde_json::from_str(&bounds).map_err(|error| Error::Decode(Box::new(error)))?;
         let mut planted = Self { types, ..Self::default() };
@@ -131,13 +138,19 @@ impl Planted {
         let constraints = facts.constraints_of(oid);
         let tenant = tenancy.column(oid).map(|column| column.number);
         let before: BTreeSet<Oid> = self.order.iter().copied().take_while(|one| *one != oid).collect();
-        let parent_of = |number: i16| {
+        let source_of = |column: &Column| {
             let keys = constraints.iter().filter(|k| k.kind == ConstraintKind::Foreign);
-            let mut pairs = keys.filter_map(|k| {
-                let at = k.columns.iter().position(|column| *column == number)?;
-                Some((k.target.filter(|target| before.contains(target))?, *k.target_columns.get(at)?))
+            let mut sources = keys.filter_map(|k| {
+                let at = k.columns.iter().position(|number| *number == column.number)?;
+                let (target, there) = (k.target?, *k.target_columns.get(at)?);
+                Some(match (target == oid, column.not_null) {
+                    _ if before.contains(&target) => Source::Parent(target, there),
+                    (true, true) if there != column.number => Source::Itself(there),
+                    (_, false) => Source::Later,
+                    _ => Source::Own,
+                })
             });
-            pairs.next()
+            sources.next().unwrap_or(Source::Own)
         };
         // The list of tenants: what tenant columns refer to is the key.
         let is_key = |number: i16| {
@@ -151,7 +164,7 @@ impl Planted {
             let source = if tenant == Some(column.number) || self.roots.contains(&oid) && is_key(column.number) {
                 Source::Key
             } else {
-                parent_of(column.number).map_or(Source::Own, |(table, number)| Source::Parent(table, number))
+                source_of(column)
             };
             (column.clone(), source)
         });
@@ -237,8 +250,16 @@ impl Planted {
         let Some(filling) = self.fillings.get(&oid) else { return false };
         let own = |column: &Column, source: &Source| matches!(source, Source::Own) || !column.not_null;
         let named = error.constraint().and_then(|name| facts.constraints_of(oid).iter().find(|k| k.name == name));
+        let is_duplicate = matches!(error.code(), "23505" | "23P01");
+        let index = facts.indexes_of(oid).iter().find(|index| Some(index.name.as_str()) == error.constraint());
+        // A value that does not depend on the row's number stays a duplicate.
+        let is_fixed = |column: &Column| {
+            let at = filling.columns.iter().position(|(one, _)| one.number == column.number);
+            let taken = |n| at.and_then(|at| self.candidates(filling, column, marks, tenant, n).into_iter().nth(filling.choice[at]));
+            taken(1) == taken(2)
+        };
         let is_meant = |column: &Column| match (error.code(), named, error.column()) {
-            ("23505" | "23P01", _, _) => false,
+            ("23505" | "23P01", _, _) => index.is_some_and(|i| i.columns.contains(&column.number)) && is_fixed(column),
             (_, Some(constraint), _) => constraint.columns.contains(&column.number),
             (_, None, Some(name)) => column.name == name,
             ("23514", None, None) if error.constraint().is_some() => self.types.is_domain(column),
@@ -253,15 +274,15 @@ impl Planted {
             .map(|(at, (column, source))| match source {
                 Source::Own => (at, self.candidates(filling, column, marks, tenant, 0).len()),
                 // The parent's value, or null.
-                Source::Key | Source::Parent(..) => (at, if column.not_null { 1 } else { 2 }),
+                Source::Parent(..) => (at, if column.not_null { 1 } else { 2 }),
+                Source::Key | Source::Itself(_) | Source::Later => (at, 1),
             })
             .collect();
-        let same_values_again = matches!(error.code(), "23505" | "23P01");
-        let Some(filling) = self.fillings.get_mut(&oid) else { return false };
-        if same_values_again {
+        if is_duplicate && counts.is_empty() {
             // The next number gives other values.
             return true;
         }
+        let Some(filling) = self.fillings.get_mut(&oid) else { return false };
         for (at, count) in counts {
             filling.choice[at] += 1;
             if filling.choice[at] < count {
@@ -292,7 +313,9 @@ impl Planted {
             let value = match source {
                 Source::Key => marks.key_literal(tenant, column.base_type, &column.written_type),
                 Source::Parent(table, number) if choice == 0 => self.parent(*table, *number, tenant).map(str::to_owned),
-                Source::Parent(..) => None,
+                Source::Parent(..) | Source::Later => None,
+                // Filled in below, when the whole row is there.
+                Source::Itself(_) => Some(String::new()),
                 Source::Own => {
                     let candidates = self.candidates(filling, column, marks, tenant, n);
                     Some(candidates.get(choice).or(candidates.last())?.clone())
@@ -304,6 +327,12 @@ impl Planted {
                 None => return None,
             };
             values.insert(column.number, value);
+        }
+        for (column, source) in &filling.columns {
+            if let Source::Itself(there) = source {
+                let value = values.get(there)?.clone();
+                values.insert(column.number, value);
+            }
         }
         Some(values)
     }

@@ -2,7 +2,10 @@
 
 use futures_util::StreamExt as _;
 use guardian_postgres::quote;
-use sqlx::{AssertSqlSafe, Either, PgConnection, Row as _, ValueRef as _, postgres::PgDatabaseError};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Either, PgConnection, Row as _, ValueRef as _,
+    postgres::{PgConnectOptions, PgDatabaseError},
+};
 
 use super::{
     canary::{Marks, Tenant},
@@ -76,6 +79,10 @@ pub(crate) enum Entrance {
 /// A session.
 pub(crate) struct Session {
     pub(crate) connection: PgConnection,
+    /// How to connect again; `None` in place, where everything is one transaction.
+    pub(crate) again: Option<PgConnectOptions>,
+    /// The driver loses count of the server's answers when it refuses a COPY: the connection must not be used again.
+    pub(crate) out_of_step: bool,
     pub(crate) entrance: Entrance,
     /// The application's role.
     pub(crate) role: String,
@@ -122,6 +129,12 @@ impl Session {
     }
 
     async fn end(&mut self, steps: &[Step]) -> Result<(), sqlx::Error> {
+        if self.out_of_step {
+            let options = self.again.as_ref().ok_or(sqlx::Error::PoolClosed)?;
+            self.connection = options.connect().await?;
+            self.out_of_step = false;
+            return Ok(());
+        }
         let end =
             if self.in_place { "ROLLBACK TO SAVEPOINT attack; RELEASE SAVEPOINT attack" } else { "ROLLBACK" };
         execute(&mut self.connection, end).await?;
@@ -197,7 +210,11 @@ impl Session {
         match step {
             Step::Enter(_) => Ok(Outcome::Rows(None)),
             Step::Run(sql) => judge(run(&mut self.connection, sql).await),
-            Step::CopyOut(sql) => judge(copy_out(&mut self.connection, sql).await),
+            Step::CopyOut(sql) => {
+                let copied = copy_out(&mut self.connection, sql).await;
+                self.out_of_step = copied.is_err();
+                judge(copied)
+            }
         }
     }
 }

@@ -5,4 +5,7 @@
 
 mod bench;
 mod flaws;
+mod helpdesk;
+mod in_place;
+mod limits;
 mod sound;

@@ -10,7 +10,7 @@ use crate::attacks::{
     context::forgeries,
     session::Step,
 };
-use crate::facts::{Oid, Relation, RelationKind};
+use crate::facts::{Oid, Relation};
 use crate::finding::Object;
 
 pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>, objections: &mut Vec<Objection>) {
@@ -83,14 +83,12 @@ fn of_relation(field: &Field<'_>, relation: &Relation, object: &Object, attacks:
         .map(|column| quote::ident(&column.name))
         .collect();
     let copy = Step::CopyOut(format!("COPY (SELECT {} FROM {name}) TO STDOUT", columns.join(", ")));
-    if !matches!(relation.kind, RelationKind::ForeignTable) && !columns.is_empty() {
+    // Without SELECT the server refuses it as it does a query.
+    if field.reach.relation(relation).select().is_some() && !columns.is_empty() {
         let attack = Attack::new(Kind::Copy, object.clone(), vec![Step::Enter(Tenant::A), copy.clone()], Success::CopiesB);
-        let attack = attack.or_control(victim.clone()).not_in_place("it would read the whole of the table");
-        attacks.push(if field.reach.relation(relation).select().is_some() {
-            attack.requires(vec![Step::Enter(Tenant::A), copy], Success::CopiesA)
-        } else {
-            attack
-        });
+        let own = vec![Step::Enter(Tenant::A), copy];
+        let attack = attack.or_control(victim).requires(own, Success::CopiesA);
+        attacks.push(attack.not_in_place("it would read the whole of the table"));
     }
     if !field.context.is_none() && field.reach.relation(relation).select().is_some() {
         prepared(field, relation, object, attacks);

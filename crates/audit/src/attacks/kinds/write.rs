@@ -55,8 +55,11 @@ fn changes(field: &Field<'_>, table: &Relation, attacks: &mut Vec<Attack>) {
     }
     if let Some(tenant) = moved(field, table, &updatable) {
         let sql = format!("UPDATE {name} SET {tenant} WHERE {found_a}");
-        let attack = Attack::new(Kind::Move, object.clone(), entered(sql), Success::Affects);
+        let attack = Attack::new(Kind::Move, object.clone(), entered(sql), Success::Accepted);
         attacks.push(known(attack, reach.update().is_some()));
+        // Without a condition nothing is read, and policies for SELECT do not look at the new row.
+        let attack = Attack::new(Kind::Move, object.clone(), entered(format!("UPDATE {name} SET {tenant}")), Success::Accepted);
+        attacks.push(known(attack, reach.update().is_some()).not_in_place("it would hit every row of the table"));
     }
     let sql = format!("DELETE FROM {name} WHERE {found_b}");
     attacks.push(known(Attack::new(Kind::Delete, object.clone(), entered(sql), Success::Affects), reach.delete().is_some()));
@@ -124,8 +127,9 @@ fn inserts(field: &Field<'_>, table: &Relation, attacks: &mut Vec<Attack>) {
         // Only a row that was there before has been locked, which shows in xmax.
         let sql = |values: &Values| {
             format!(
-                "{} ON CONFLICT ON CONSTRAINT {constraint} DO UPDATE SET {column} = excluded.{column} RETURNING (xmax <> 0)::int",
-                insert(values)
+                "{} ON CONFLICT ON CONSTRAINT {constraint} DO UPDATE SET {column} = {}.{column} RETURNING (xmax <> 0)::int",
+                insert(values),
+                quote::ident(&table.name)
             )
         };
         let own = field.planted.row_of(table.oid, Tenant::A).map(|own| steps(sql(own)));

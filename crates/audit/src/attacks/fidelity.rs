@@ -1,0 +1,93 @@
+//! Whether a copy is like its source, as far as isolation is concerned: what differs is not shown by attacks on the copy.
+
+use std::collections::BTreeMap;
+
+use super::Objection;
+use crate::{
+    facts::{Acl, Facts, Oid, Privilege, Relation},
+    finding::Object,
+};
+
+/// What the copy lacks or has otherwise.
+pub(crate) fn differences(source: &Facts, copy: &Facts) -> Vec<Objection> {
+    let mut found = Vec::new();
+    let there: BTreeMap<(&str, &str), &Relation> =
+        copy.relations.iter().map(|one| ((one.schema.as_str(), one.name.as_str()), one)).collect();
+    for relation in source.relations.iter().filter(|one| !super::plant::is_systems(&one.schema)) {
+        let reason = match there.get(&(relation.schema.as_str(), relation.name.as_str())) {
+            None => "it could not be copied".to_owned(),
+            Some(other) => match relation_differs(source, relation, copy, other) {
+                Some(what) => format!("the copy differs in its {what}"),
+                None => continue,
+            },
+        };
+        found.push(Objection::new(Object::relation(relation), reason));
+    }
+    let there: BTreeMap<String, &crate::facts::Function> =
+        copy.functions.iter().map(|one| (Object::function(one).identity, one)).collect();
+    for function in source.functions.iter().filter(|one| !super::plant::is_systems(&one.schema) && one.extension.is_none()) {
+        let object = Object::function(function);
+        let reason = match there.get(&object.identity) {
+            None => "it could not be copied",
+            Some(other) if other.definer != function.definer || other.body != function.body => "the copy differs",
+            Some(other) if named(source, &function.acl) != named(copy, &other.acl) => "the copy's privileges differ",
+            Some(other) if owner(source, function.owner) != owner(copy, other.owner) => "the copy's owner differs",
+            Some(_) => continue,
+        };
+        found.push(Objection::new(object, reason));
+    }
+    found
+}
+
+fn relation_differs(source: &Facts, one: &Relation, copy: &Facts, other: &Relation) -> Option<&'static str> {
+    let columns = |facts: &Facts, oid: Oid| {
+        let all = facts.columns_of(oid).iter();
+        all.map(|c| (c.name.clone(), c.written_type.clone(), c.not_null, named(facts, &c.acl))).collect::<Vec<_>>()
+    };
+    let policies = |facts: &Facts, oid: Oid| {
+        let mut all: Vec<_> = facts
+            .policies_of(oid)
+            .iter()
+            .map(|p| {
+                let mut roles: Vec<String> = p.roles.iter().map(|role| owner(facts, *role)).collect();
+                roles.sort();
+                (p.name.clone(), p.permissive, format!("{:?}", p.command), roles, p.using.clone(), p.check.clone())
+            })
+            .collect();
+        all.sort();
+        all
+    };
+    let keys = |facts: &Facts, oid: Oid| {
+        let mut all: Vec<_> = facts.constraints_of(oid).iter().map(|k| (k.name.clone(), k.definition.clone())).collect();
+        all.sort();
+        all
+    };
+    [
+        ("kind", one.kind != other.kind),
+        ("row-level security", (one.rls, one.rls_forced) != (other.rls, other.rls_forced)),
+        ("owner", owner(source, one.owner) != owner(copy, other.owner)),
+        ("privileges", named(source, &one.acl) != named(copy, &other.acl)),
+        ("query", one.definition != other.definition || one.options != other.options),
+        ("columns", columns(source, one.oid) != columns(copy, other.oid)),
+        ("policies", policies(source, one.oid) != policies(copy, other.oid)),
+        ("constraints", keys(source, one.oid) != keys(copy, other.oid)),
+    ]
+    .into_iter()
+    .find_map(|(what, differs)| differs.then_some(what))
+}
+
+/// A role by its name; the two superusers who made the clusters count as one.
+fn owner(facts: &Facts, oid: Oid) -> String {
+    const BOOTSTRAP: Oid = 10;
+    if oid == BOOTSTRAP { String::new() } else { facts.role_name(oid) }
+}
+
+fn named(facts: &Facts, acl: &Acl) -> BTreeMap<String, Vec<Privilege>> {
+    let mut named: BTreeMap<String, Vec<Privilege>> = BTreeMap::new();
+    for grant in acl {
+        let privileges = named.entry(owner(facts, grant.to)).or_default();
+        privileges.extend(&grant.privileges);
+        privileges.sort();
+    }
+    named
+}
