@@ -1,5 +1,6 @@
 //! Forms of a report, one file each. All names in it come from the database and may be hostile.
 
+mod attack;
 pub mod escape;
 pub mod json;
 pub mod junit;
