@@ -13,6 +13,7 @@ pub mod baseline;
 pub mod exceptions;
 pub mod facts;
 pub mod finding;
+pub mod propose;
 pub mod reach;
 pub mod report;
 pub mod rule;
