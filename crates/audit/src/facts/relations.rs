@@ -32,6 +32,7 @@ impl RelationKind {
 /// A relation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns of the catalog")]
 pub struct Relation {
     /// Its OID.
     pub oid: Oid,
@@ -116,7 +117,7 @@ pub struct Column {
     pub written_type: String,
     /// The OID of the type below any domain.
     pub base_type: Oid,
-    /// NOT NULL
+    /// NOT NULL, by itself or by its domain.
     pub not_null: bool,
     /// Its default or generation expression.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,7 +220,7 @@ pub(super) fn columns() -> String {
            CASE WHEN t.typtype = 'd' THEN (WITH RECURSIVE b AS (SELECT t.typbasetype AS oid UNION ALL \
                SELECT x.typbasetype FROM b JOIN pg_type AS x ON x.oid = b.oid WHERE x.typtype = 'd') \
              SELECT b.oid FROM b JOIN pg_type AS x ON x.oid = b.oid WHERE x.typtype <> 'd') ELSE t.oid END::int8 AS base_type, \
-           a.attnotnull AS not_null, pg_get_expr(d.adbin, d.adrelid) AS default, nullif(a.attgenerated, '') AS generated, \
+           a.attnotnull OR t.typnotnull AS not_null, pg_get_expr(d.adbin, d.adrelid) AS default, nullif(a.attgenerated, '') AS generated, \
            nullif(a.attidentity, '') AS identity, {} AS acl \
          FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
            JOIN pg_type AS t ON t.oid = a.atttypid \

@@ -59,7 +59,7 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
         .filter(|one| audit.tenancy.column(one.table).is_some_and(|tenant| one.columns == [tenant.number]))
         .filter_map(|one| one.target)
         .collect();
-    let is_child = |table: Oid| !audit.tenancy.is_tenants(table) && !roots.contains(&table);
+    let is_child = |table: Oid| audit.tenancy.column(table).is_none() && !roots.contains(&table);
     let mut owned: BTreeSet<Oid> = audit.tenancy.columns.keys().copied().collect();
     let mut hits = Vec::new();
     // Each round finds the children of what the last one found.

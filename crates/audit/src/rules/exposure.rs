@@ -204,14 +204,12 @@ fn expose<'f>(
     Exposure { table, question, path, permissive, restrictive }
 }
 
-/// Whether a policy depends on its table's tenant column.
+/// Whether a policy depends on a column that says whose a row is.
 pub(super) fn on_tenant(audit: &Audit<'_>, policy: &Policy) -> bool {
-    let Some(tenant) = audit.tenancy.column(policy.table) else { return false };
-    audit
-        .facts
-        .references_of(Catalog::Policy, policy.oid)
-        .iter()
-        .any(|one| one.referenced == policy.table && one.column == i32::from(tenant.number))
+    let keys = audit.tenancy.keys(policy.table);
+    let is_key = |column: i32| keys.iter().any(|key| i32::from(*key) == column);
+    let mut references = audit.facts.references_of(Catalog::Policy, policy.oid).iter();
+    references.any(|one| one.referenced == policy.table && is_key(one.column))
 }
 
 /// Whether a role with these privileges has this one on the table, or on a column of it.

@@ -16,7 +16,8 @@ pub(super) const RULE: Rule = Rule {
     title: "A tenant table that the application reaches has row-level security off",
     docs: "## What
 
-A table has a tenant column, the application's role may read or write it, and `ROW LEVEL SECURITY` is not enabled on it.
+A table has a tenant column, the application's role may read or write it, and `ROW LEVEL SECURITY` is not enabled on it. Tables that
+belong to tenants only through a foreign key are GRD-PG-403's.
 
 ## Why
 

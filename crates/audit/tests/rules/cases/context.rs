@@ -68,6 +68,7 @@ pub(crate) const CASES: &[Case] = &[
          (tenant_id::text = ((current_setting('request.jwt.claims', true)::jsonb -> 'user_metadata') ->> 'tenant'))",
         "rows_open on shop.orders",
     )
+    .also(&["GRD-PG-107"])
     .without_sql(),
     Case::new(
         "GRD-PG-105",
@@ -77,7 +78,8 @@ pub(crate) const CASES: &[Case] = &[
          ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
          CREATE POLICY by_role ON shop.notes TO {app} USING (tenant_id = current_user); GRANT {staff} TO {app}",
         "by_role on shop.notes",
-    ),
+    )
+    .also(&["GRD-PG-012"]),
     Case::new(
         "GRD-PG-106",
         "a text key",
@@ -86,7 +88,8 @@ pub(crate) const CASES: &[Case] = &[
          ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
          CREATE POLICY p ON shop.notes USING (tenant_id = current_setting('backtrace_functions'))",
         "p on shop.notes",
-    ),
+    )
+    .also(&["GRD-PG-012"]),
     Case::new(
         "GRD-PG-107",
         "no nullif",
@@ -99,6 +102,15 @@ pub(crate) const CASES: &[Case] = &[
         "GRD-PG-108",
         "a tenant that is worked out once",
         "CREATE FUNCTION shop.tenant() RETURNS uuid IMMUTABLE LANGUAGE sql \
+           AS $$SELECT nullif(current_setting('backtrace_functions'), '')::uuid$$; \
+         ALTER FUNCTION shop.tenant() OWNER TO {owner}; GRANT EXECUTE ON FUNCTION shop.tenant() TO {app}; \
+         ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
+        "shop.tenant()",
+    ),
+    Case::new(
+        "GRD-PG-651",
+        "nothing was said",
+        "CREATE FUNCTION shop.tenant() RETURNS uuid VOLATILE LANGUAGE sql \
            AS $$SELECT nullif(current_setting('backtrace_functions'), '')::uuid$$; \
          ALTER FUNCTION shop.tenant() OWNER TO {owner}; GRANT EXECUTE ON FUNCTION shop.tenant() TO {app}; \
          ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
@@ -153,6 +165,14 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "CREATE FUNCTION shop.tenant() RETURNS uuid STABLE LANGUAGE sql \
            AS $$SELECT nullif(current_setting('backtrace_functions'), '')::uuid$$; \
          GRANT EXECUTE ON FUNCTION shop.tenant() TO {app}; ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
+    ),
+    NearMiss::new(
+        "GRD-PG-651",
+        "stable",
+        "CREATE FUNCTION shop.tenant() RETURNS uuid STABLE LANGUAGE sql \
+           AS $$SELECT nullif(current_setting('backtrace_functions'), '')::uuid$$; \
+         ALTER FUNCTION shop.tenant() OWNER TO {owner}; GRANT EXECUTE ON FUNCTION shop.tenant() TO {app}; \
+         ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
     ),
 ];
 

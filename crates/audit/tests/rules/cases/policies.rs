@@ -139,6 +139,33 @@ pub(crate) const CASES: &[Case] = &[
            WHERE m.id = nullif(current_setting('backtrace_functions'), '')::uuid))",
         "rows_open on shop.orders",
     ),
+    Case::new(
+        "GRD-PG-010",
+        "a look-up that is true for everybody",
+        "CREATE TABLE shop.tenants (id uuid PRIMARY KEY); ALTER TABLE shop.tenants OWNER TO {owner}; GRANT SELECT ON shop.tenants TO {app}; \
+         DROP POLICY tenant_only ON shop.orders; ALTER POLICY rows_open ON shop.orders USING (tenant_id IN (SELECT t.id FROM shop.tenants AS t))",
+        "rows_open on shop.orders",
+    ),
+    Case::new("GRD-PG-011", "NOT NULL taken away", "CREATE TABLE shop.\"Old Notes\" (\"id\" int PRIMARY KEY, tenant_id uuid); \
+         ALTER TABLE shop.\"Old Notes\" OWNER TO {owner}; GRANT SELECT ON shop.\"Old Notes\" TO {app}; \
+         ALTER TABLE shop.\"Old Notes\" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON shop.\"Old Notes\" \
+         USING (tenant_id = nullif(current_setting('backtrace_functions'), '')::uuid)", "shop.\"Old Notes\".tenant_id"),
+    Case::new(
+        "GRD-PG-012",
+        "text among uuid",
+        "CREATE TABLE shop.notes (tenant_id varchar(36) NOT NULL CHECK (tenant_id <> ''), id int NOT NULL, PRIMARY KEY (tenant_id, id)); \
+         ALTER TABLE shop.notes OWNER TO {owner}; GRANT SELECT ON shop.notes TO {app}; \
+         ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON shop.notes \
+         USING (tenant_id = nullif(current_setting('backtrace_functions'), ''))",
+        "shop.notes.tenant_id",
+    )
+    .without_sql(),
+    Case::new(
+        "GRD-PG-014",
+        "one tenant's key",
+        "ALTER TABLE shop.orders ALTER tenant_id SET DEFAULT '0190b6a0-0000-7000-8000-000000000001'",
+        "shop.orders.tenant_id",
+    ),
 ];
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
@@ -225,6 +252,27 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "members that are only read",
         "CREATE TABLE shop.members (id uuid PRIMARY KEY, org uuid NOT NULL); GRANT SELECT ON shop.members TO {app}; \
          ALTER POLICY rows_open ON shop.orders USING (tenant_id IN (SELECT m.org FROM shop.members AS m))",
+    ),
+    NearMiss::new(
+        "GRD-PG-010",
+        "a look-up that policies narrow",
+        "DROP POLICY tenant_only ON shop.lines; ALTER POLICY rows_open ON shop.lines USING (EXISTS (SELECT FROM shop.orders AS o \
+         WHERE o.tenant_id = lines.tenant_id AND o.id = lines.order_id))",
+    ),
+    NearMiss::new(
+        "GRD-PG-011",
+        "NOT NULL by a domain",
+        "CREATE DOMAIN shop.key AS uuid NOT NULL; CREATE TABLE shop.notes (tenant_id shop.key, id int); GRANT SELECT ON shop.notes TO {app}",
+    ),
+    NearMiss::new(
+        "GRD-PG-012",
+        "a domain over the usual type",
+        "CREATE DOMAIN shop.key AS uuid; CREATE TABLE shop.notes (tenant_id shop.key NOT NULL, id int); GRANT SELECT ON shop.notes TO {app}",
+    ),
+    NearMiss::new(
+        "GRD-PG-014",
+        "the tenant context",
+        "ALTER TABLE shop.orders ALTER tenant_id SET DEFAULT nullif(current_setting('backtrace_functions'), '')::uuid",
     ),
     NearMiss::new("GRD-PG-002", "an owner out of reach", "ALTER TABLE shop.orders NO FORCE ROW LEVEL SECURITY"),
 ];
