@@ -4,5 +4,6 @@
 
 mod comments;
 mod place;
+mod pooler;
 mod rights;
 mod versions;

@@ -4,8 +4,9 @@
 //! come from (`source`) and where the report goes. Exit code 0: nothing as bad as `--fail-on`; 1: something is; 2: no verdict.
 
 mod attack;
+mod history;
 mod migrations;
-mod source;
+pub(super) mod source;
 
 use std::{
     fs,
@@ -28,7 +29,7 @@ use self::{
     attack::AttackArguments,
     source::{Source, SourceArguments},
 };
-use super::word_of;
+use super::{Global, word_of};
 use crate::output::{self, Failure, Output, counted};
 
 /// Find what lets an application's role reach other tenants' rows, on any PostgreSQL
@@ -45,14 +46,15 @@ Examples:
   guardian audit --url postgres:///shop --app-role shop_app --attack
   guardian audit --facts facts.json --app-role shop_app --fail-on medium
   guardian audit --migrations migrations --app-role shop_app --exceptions guardian-audit.toml
-  guardian audit --explain GRD-PG-001")]
+  guardian audit --explain GRD-PG-001
+  guardian audit --history")]
 pub(crate) struct Audit {
     #[command(flatten)]
     source: SourceArguments,
     #[command(flatten)]
     attack: AttackArguments,
     /// A role that the application connects as; may be given several times
-    #[arg(long = "app-role", value_name = "ROLE", required_unless_present = "explain")]
+    #[arg(long = "app-role", value_name = "ROLE", required_unless_present_any = ["explain", "history"])]
     app_roles: Vec<String>,
     /// The column that says whose a row is; may be given several times. Left out: found by policies and names
     #[arg(long = "tenant-column", value_name = "COLUMN")]
@@ -81,6 +83,9 @@ pub(crate) struct Audit {
     /// Print what a rule is about, why, and how it is put right
     #[arg(long, value_name = "RULE", conflicts_with_all = ["app_roles", "tenant_columns", "output", "save", "exceptions", "baseline", "write_baseline"])]
     explain: Option<String>,
+    /// Show the audits that the control plane makes on its schedule, and when each finding was first and last seen
+    #[arg(long, conflicts_with_all = ["app_roles", "tenant_columns", "output", "save", "exceptions", "baseline", "write_baseline"])]
+    history: bool,
 }
 
 /// What the exit code depends on.
@@ -98,7 +103,10 @@ impl FailOn {
 }
 
 impl Audit {
-    pub(crate) async fn run(self, output: Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, global: &Global, output: Output) -> anyhow::Result<()> {
+        if self.history {
+            return history::show(&global.client()?, output).await;
+        }
         if let Some(id) = &self.explain {
             return explain(id);
         }

@@ -14,7 +14,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One of these must be there.
 #[derive(Debug, clap::Args)]
-#[group(required = true, multiple = false, args = ["url", "facts", "migrations", "explain"])]
+#[group(required = true, multiple = false, args = ["url", "facts", "migrations", "explain", "history"])]
 pub(super) struct SourceArguments {
     /// The database to audit: postgres://user@host:port/database. The password may also be in PGPASSWORD or ~/.pgpass,
     /// where other users of the machine do not see it
@@ -68,7 +68,7 @@ impl Source {
 }
 
 /// Never quotes the URL: there may be a password in it.
-pub(super) fn options(url: &str, argument: &str) -> anyhow::Result<PgConnectOptions> {
+pub(in crate::cli) fn options(url: &str, argument: &str) -> anyhow::Result<PgConnectOptions> {
     let is_postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
     let parsed = is_postgres.then(|| url.parse::<PgConnectOptions>().ok()).flatten();
     let options = parsed.ok_or_else(|| {
@@ -82,7 +82,7 @@ pub(super) fn options(url: &str, argument: &str) -> anyhow::Result<PgConnectOpti
         .disable_statement_logging())
 }
 
-pub(super) async fn of_database(options: &PgConnectOptions, app_roles: &[String]) -> anyhow::Result<Facts> {
+pub(in crate::cli) async fn of_database(options: &PgConnectOptions, app_roles: &[String]) -> anyhow::Result<Facts> {
     let to = || format!("cannot connect to {}", place(options));
     let mut connection = timeout(CONNECT_TIMEOUT, options.connect())
         .await
