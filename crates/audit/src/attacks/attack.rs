@@ -96,6 +96,8 @@ pub(crate) enum Success {
     Refused,
     /// It is refused by this key.
     Violates(String),
+    /// It fails with this message, with which the attacker's own code reports what it saw.
+    Says(&'static str),
     /// What it copies out holds something of tenant B's.
     CopiesB,
     /// What it copies out holds something of tenant A's.
@@ -121,6 +123,7 @@ impl Success {
             (Self::Violates(name), Outcome::Failed { code, constraint, .. }) => {
                 matches!(code.as_str(), "23505" | "23P01") && constraint.as_ref() == Some(name)
             }
+            (Self::Says(word), Outcome::Failed { message, .. }) => message.starts_with(word),
             (Self::CopiesB, Outcome::Copied(bytes)) => marks.is_in(Tenant::B, bytes),
             (Self::CopiesA, Outcome::Copied(bytes)) => marks.is_in(Tenant::A, bytes),
             _ => false,
@@ -161,7 +164,16 @@ pub(crate) struct Attack {
 impl Attack {
     pub(crate) fn new(kind: Kind, object: Object, steps: Vec<Step>, success: Success) -> Self {
         let controls = vec![Control::Administrator];
-        Self { kind, object, steps, success, controls, requires: Vec::new(), not_in_place: None, moot_without_control: false }
+        Self {
+            kind,
+            object,
+            steps,
+            success,
+            controls,
+            requires: Vec::new(),
+            not_in_place: None,
+            moot_without_control: false,
+        }
     }
 
     #[must_use]

@@ -44,7 +44,9 @@ pub enum CloneError {
         major: u32,
     },
     /// Too old.
-    #[error("the newest PostgreSQL on this machine is {found}, and the database is on {wanted}: install PostgreSQL {wanted}")]
+    #[error(
+        "the newest PostgreSQL on this machine is {found}, and the database is on {wanted}: install PostgreSQL {wanted}"
+    )]
     TooOld {
         /// What is here.
         found: u32,
@@ -124,7 +126,8 @@ impl Copy {
         };
         if facts.roles.iter().any(|role| !roles.contains(&role.name)) {
             copy.roles(&programs, source, target)?;
-            copy.remarks.push("roles that the scratch server lacked were made there, without passwords, and stay".to_owned());
+            copy.remarks
+                .push("roles that the scratch server lacked were made there, without passwords, and stay".to_owned());
         }
         let dump = dump(&programs, source)?;
         let list = copy.list(&programs, &dump)?;
@@ -272,8 +275,7 @@ fn run(name: &'static str, command: &mut Command, input: &[u8]) -> Result<Output
 
 fn run_whatever(name: &'static str, command: &mut Command, input: &[u8]) -> Result<Output, CloneError> {
     let failed = |source: std::io::Error| CloneError::Failed { program: name, said: source.to_string() };
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed)?;
     let stdin = child.stdin.take();
     std::thread::scope(|scope| {
         // A program that gives up early closes its input; what it says then is the reason.

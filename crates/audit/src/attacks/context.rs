@@ -97,12 +97,7 @@ impl Context {
                 registry::admit(connection, &key, capability).await?;
             }
         }
-        Ok(Some(Self {
-            template: None,
-            by: By::Application,
-            origin: Origin::Guardian,
-            capabilities: Some(capabilities),
-        }))
+        Ok(Some(Self { template: None, by: By::Application, origin: Origin::Guardian, capabilities: Some(capabilities) }))
     }
 }
 
@@ -196,7 +191,10 @@ pub(crate) fn forgeries(facts: &Facts, context: &Context, marks: &Marks) -> Vec<
     if context.is_guardian() {
         if let Ok(key) = TenantKey::parse(marks.form.key_type(), &key) {
             let register = literal(&key.to_register());
-            forgeries.push(format!("SELECT pg_catalog.set_config('{}', {register}, false)", guardian_postgres::register::REGISTER));
+            forgeries.push(format!(
+                "SELECT pg_catalog.set_config('{}', {register}, false)",
+                guardian_postgres::register::REGISTER
+            ));
         }
         forgeries.push(format!("SELECT guardian.enter({})", bytes(&[0; 32])));
         forgeries.push(format!("SELECT guardian.enter({})", bytes(marks.key(Tenant::B).as_bytes())));
@@ -213,7 +211,8 @@ mod tests {
 
     #[test]
     fn settings_are_found_in_what_the_server_writes() {
-        let written = "((tenant_id = (current_setting('app.tenant_id'::text, true))::uuid) OR (current_setting('App.Admin') = 'on'))";
+        let written =
+            "((tenant_id = (current_setting('app.tenant_id'::text, true))::uuid) OR (current_setting('App.Admin') = 'on'))";
         assert_eq!(named_in(written), ["app.tenant_id", "app.admin"]);
         assert!(named_in("current_setting(name) current_setting('a; DROP') 'current_setting'").is_empty());
     }

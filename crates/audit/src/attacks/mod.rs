@@ -235,6 +235,7 @@ impl Campaign<'_> {
             let context = runner.context.clone();
             let field = Field { victim, ..self.field(&context, &reach) };
             watch::compare(&mut runner, &field, before, &mut ledger).await;
+            watch::writes(&mut runner, &field, &mut ledger).await;
             let (attacks, objections) = kinds::all(&field);
             for attack in attacks {
                 let judged = runner.judge(&attack).await;
@@ -352,13 +353,22 @@ impl Campaign<'_> {
             let connection = options.connect().await.map_err(failed("connect once more"))?;
             let again = Some(options);
             let entrance = if self.facts.server.superuser { Entrance::Authorization } else { Entrance::Membership };
-            runner.attacker = Some(Session { connection, again, out_of_step: false, entrance, role: name, role_settings, in_place: false });
+            runner.attacker = Some(Session {
+                connection,
+                again,
+                out_of_step: false,
+                entrance,
+                role: name,
+                role_settings,
+                in_place: false,
+            });
         }
         let reach = Reach::of(self.facts, &[role]);
         if runner.context.is_none() && self.options.context_sql.is_none() {
             let none = Context::none();
             let field = self.field(&none, &reach);
-            let probes: Vec<String> = field.tables().iter().filter(|table| table.rls).map(|t| field.count(t, Tenant::A)).collect();
+            let probes: Vec<String> =
+                field.tables().iter().filter(|table| table.rls).map(|t| field.count(t, Tenant::A)).collect();
             runner.find_context(context::proposals(self.facts, &reach), &probes).await;
         }
         if self.arena.logins && runner.context.by == By::Application {
@@ -433,13 +443,13 @@ impl Campaign<'_> {
         }
         if runner.victim.is_none() && !runner.saw_sessions {
             disclosed.push(
-                "what sessions of one role see of each other was not attacked: it takes logins of its own (--clone)".to_owned(),
+                "what sessions of one role see of each other was not attacked: it takes logins of its own (--clone)"
+                    .to_owned(),
             );
         }
         if runner.context.is_none() {
-            disclosed.push(
-                "no tenant context is known (--context-sql says it), so the role was attacked as it is".to_owned(),
-            );
+            disclosed
+                .push("no tenant context is known (--context-sql says it), so the role was attacked as it is".to_owned());
         }
         disclosed.push(
             "PostgreSQL keeps no role from learning how many rows there are (EXPLAIN, pg_class.reltuples, gaps in numbers              drawn from a shared sequence) or from hearing every NOTIFY of the database"
@@ -453,7 +463,8 @@ fn roles_named(facts: &Facts, names: &[String]) -> Result<Vec<Oid>, AuditError> 
     if names.is_empty() {
         return Err(AuditError::NoRole);
     }
-    let find = |name: &String| facts.role_named(name).map(|role| role.oid).ok_or_else(|| AuditError::UnknownRole(name.clone()));
+    let find =
+        |name: &String| facts.role_named(name).map(|role| role.oid).ok_or_else(|| AuditError::UnknownRole(name.clone()));
     names.iter().map(find).collect()
 }
 

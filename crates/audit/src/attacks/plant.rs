@@ -94,9 +94,8 @@ impl Planted {
 
     /// Tenants' tables, those that belong to a tenant's row, and all that they refer to.
     fn choose(&mut self, facts: &Facts, tenancy: &Tenancy) {
-        let usable = |relation: &Relation| {
-            relation.kind.is_table() && relation.extension.is_none() && !is_systems(&relation.schema)
-        };
+        let usable =
+            |relation: &Relation| relation.kind.is_table() && relation.extension.is_none() && !is_systems(&relation.schema);
         let tables: BTreeMap<Oid, &Relation> =
             facts.relations.iter().filter(|relation| usable(relation)).map(|relation| (relation.oid, relation)).collect();
         let foreign: Vec<&Constraint> = facts
@@ -113,9 +112,9 @@ impl Planted {
             .collect();
         // A table that refers to a tenant's row belongs to the tenant; one that only names the tenant has the column.
         loop {
-            let through = foreign.iter().filter(|k| {
-                k.target.is_some_and(|target| self.tenants.contains(&target)) && !self.roots.contains(&k.table)
-            });
+            let through = foreign
+                .iter()
+                .filter(|k| k.target.is_some_and(|target| self.tenants.contains(&target)) && !self.roots.contains(&k.table));
             let new: Vec<Oid> = through.map(|k| k.table).filter(|table| !self.tenants.contains(table)).collect();
             if new.is_empty() {
                 break;
@@ -255,7 +254,8 @@ impl Planted {
         // A value that does not depend on the row's number stays a duplicate.
         let is_fixed = |column: &Column| {
             let at = filling.columns.iter().position(|(one, _)| one.number == column.number);
-            let taken = |n| at.and_then(|at| self.candidates(filling, column, marks, tenant, n).into_iter().nth(filling.choice[at]));
+            let taken =
+                |n| at.and_then(|at| self.candidates(filling, column, marks, tenant, n).into_iter().nth(filling.choice[at]));
             taken(1) == taken(2)
         };
         let is_meant = |column: &Column| match (error.code(), named, error.column()) {
@@ -407,7 +407,9 @@ fn in_order(wanted: &BTreeSet<Oid>, foreign: &[&Constraint]) -> Vec<Oid> {
     let mut left: BTreeSet<Oid> = wanted.clone();
     while !left.is_empty() {
         let waits = |oid: &Oid| {
-            foreign.iter().any(|k| k.table == *oid && k.target.is_some_and(|target| target != *oid && left.contains(&target)))
+            foreign
+                .iter()
+                .any(|k| k.table == *oid && k.target.is_some_and(|target| target != *oid && left.contains(&target)))
         };
         let ready: Vec<Oid> = left.iter().copied().filter(|oid| !waits(oid)).collect();
         let ready = if ready.is_empty() { left.iter().copied().take(1).collect() } else { ready };
@@ -418,4 +420,3 @@ fn in_order(wanted: &BTreeSet<Oid>, foreign: &[&Constraint]) -> Vec<Oid> {
     }
     order
 }
-

@@ -9,7 +9,7 @@ use super::{
     attack::{Attack, Control, Success},
     canary::{Marks, Tenant},
     context::{By, Context, Origin},
-    session::{Outcome, Session, Step},
+    session::{Entrance, Outcome, Session, Step},
 };
 
 /// The sessions of a campaign.
@@ -47,6 +47,19 @@ impl<'f> Runner<'f> {
     pub(crate) async fn play(&mut self, steps: &[Step]) -> Outcome {
         let Self { administrator, attacker, context, marks, .. } = self;
         attacker.as_mut().unwrap_or(administrator).play(context, marks, steps).await
+    }
+
+    /// See [`Session::aftermath`]; by the administrator's session, which can go back.
+    pub(crate) async fn aftermath(&mut self, tenant: Tenant, call: &str, question: &str) -> Outcome {
+        let Self { administrator, attacker, context, marks, .. } = self;
+        let Some(attacker) = attacker else { return Outcome::Unclear("there is no session for it".to_owned()) };
+        let as_was = administrator.entrance;
+        administrator.entrance = Entrance::Authorization;
+        administrator.role.clone_from(&attacker.role);
+        administrator.role_settings.clone_from(&attacker.role_settings);
+        let outcome = administrator.aftermath(context, marks, tenant, call, question).await;
+        administrator.entrance = as_was;
+        outcome
     }
 
     /// Takes the first context in which tenant A sees a row of its own.
@@ -102,9 +115,7 @@ impl<'f> Runner<'f> {
             let Some(last) = attack.steps.last() else { continue };
             let held = match control {
                 Control::Administrator => self.as_administrator(last, &attack.success).await,
-                Control::AdministratorRuns(sql, success) => {
-                    self.as_administrator(&Step::Run(sql.clone()), success).await
-                }
+                Control::AdministratorRuns(sql, success) => self.as_administrator(&Step::Run(sql.clone()), success).await,
                 Control::Victim => self.steps(&[Step::Enter(Tenant::B), last.clone()], &attack.success).await,
                 Control::Steps(steps, success) => self.steps(steps, success).await,
             };

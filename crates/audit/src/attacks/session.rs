@@ -93,7 +93,8 @@ pub(crate) struct Session {
 }
 
 /// Bounds of every attack.
-const LIMITS: &str = "SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '1s'; SET LOCAL client_min_messages = 'error'";
+const LIMITS: &str =
+    "SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '1s'; SET LOCAL client_min_messages = 'error'";
 
 impl Session {
     /// Plays the steps as the application's role and takes everything back.
@@ -122,6 +123,34 @@ impl Session {
         }
     }
 
+    /// Calls something as the application's role in a tenant's context, and asks as the administrator, in the same
+    /// transaction, what has become of the rows. Only for a session that can go back.
+    pub(crate) async fn aftermath(
+        &mut self,
+        context: &Context,
+        marks: &Marks,
+        tenant: Tenant,
+        call: &str,
+        question: &str,
+    ) -> Outcome {
+        if let Err(error) = self.begin().await {
+            return Outcome::Unclear(format!("cannot begin: {error}"));
+        }
+        let mut outcome = self.steps(context, marks, &[Step::Enter(tenant), Step::Run(call.to_owned())]).await;
+        if let Outcome::Rows(_) | Outcome::Affected(_) = outcome {
+            let back = execute(&mut self.connection, "SET LOCAL SESSION AUTHORIZATION DEFAULT").await;
+            let answer = self.run(&Step::Run(question.to_owned())).await;
+            outcome = match back.and(answer) {
+                Ok(answer) => answer,
+                Err(error) => Outcome::Unclear(error.to_string()),
+            };
+        }
+        match self.end(&[]).await {
+            Ok(()) => outcome,
+            Err(error) => Outcome::Unclear(format!("the connection was lost: {error}")),
+        }
+    }
+
     async fn begin(&mut self) -> Result<(), sqlx::Error> {
         let begin = if self.in_place { "SAVEPOINT attack" } else { "BEGIN" };
         execute(&mut self.connection, begin).await?;
@@ -135,8 +164,7 @@ impl Session {
             self.out_of_step = false;
             return Ok(());
         }
-        let end =
-            if self.in_place { "ROLLBACK TO SAVEPOINT attack; RELEASE SAVEPOINT attack" } else { "ROLLBACK" };
+        let end = if self.in_place { "ROLLBACK TO SAVEPOINT attack; RELEASE SAVEPOINT attack" } else { "ROLLBACK" };
         execute(&mut self.connection, end).await?;
         // A prepared statement outlives the transaction it was made in.
         if steps.iter().any(|step| matches!(step, Step::Run(sql) if sql.starts_with("PREPARE "))) {

@@ -59,7 +59,14 @@ impl Types {
     }
 
     /// Text literals with their casts. `hints` are literals out of the table's constraints.
-    pub(crate) fn candidates(&self, column: &Column, hints: &[String], marks: &Marks, tenant: Tenant, n: u32) -> Vec<String> {
+    pub(crate) fn candidates(
+        &self,
+        column: &Column,
+        hints: &[String],
+        marks: &Marks,
+        tenant: Tenant,
+        n: u32,
+    ) -> Vec<String> {
         let domain = self.domains.get(&column.written_type);
         let written = domain.map_or(column.written_type.as_str(), |domain| domain.base.as_str());
         let Some(base) = self.by_oid.get(&column.base_type) else { return vec!["NULL".to_owned()] };
@@ -101,7 +108,13 @@ fn scalar(base: &Type, written: &str, hints: &[String], marks: &Marks, tenant: T
         "bool" => strings(&["false", "true"]),
         "text" | "varchar" | "bpchar" | "citext" | "name" => texts(written, hints, &word, n),
         "json" | "jsonb" => {
-            vec![format!("{{\"canary\": \"{word}\"}}"), format!("[\"{word}\"]"), format!("\"{word}\""), "{}".into(), "[]".into()]
+            vec![
+                format!("{{\"canary\": \"{word}\"}}"),
+                format!("[\"{word}\"]"),
+                format!("\"{word}\""),
+                "{}".into(),
+                "[]".into(),
+            ]
         }
         "bytea" => [8, 32, 16, 20, 64, 12, 1].iter().map(|len| format!("\\x{word:0<width$}", width = len * 2)).collect(),
         "date" => dated(hints, "2026-01-15"),

@@ -146,11 +146,20 @@ impl Objection {
 /// What came of one attack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Judged {
-    Leaks { reproduce: Vec<String>, seen: String },
-    Held { seen: String },
-    NotShown { reason: String },
+    Leaks {
+        reproduce: Vec<String>,
+        seen: String,
+    },
+    Held {
+        seen: String,
+    },
+    NotShown {
+        reason: String,
+    },
     /// There was nothing to attack.
-    Moot { reason: String },
+    Moot {
+        reason: String,
+    },
 }
 
 /// Collects what is judged, by object and kind.

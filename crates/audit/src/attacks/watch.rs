@@ -48,9 +48,8 @@ fn queries(field: &Field<'_>) -> Vec<(String, Object)> {
         )
     };
     let windows = field.windows().into_iter().filter(|one| field.reach.relation(one).select().is_some());
-    let mut queries: Vec<(String, Object)> = windows
-        .map(|window| (digest(quote::qualified(&window.schema, &window.name)), Object::relation(window)))
-        .collect();
+    let mut queries: Vec<(String, Object)> =
+        windows.map(|window| (digest(quote::qualified(&window.schema, &window.name)), Object::relation(window))).collect();
     for function in field.facts.functions.iter().filter(|one| code::is_called(field, one)) {
         if function.volatility == Volatility::Volatile && field.in_place {
             continue;
@@ -93,6 +92,50 @@ pub(crate) async fn compare(runner: &mut Runner<'_>, field: &Field<'_>, before: 
             Judged::Moot { reason: "B's rows change nothing of it, for anybody".to_owned() }
         };
         ledger.enter(&before.object, Kind::Difference, judged);
+    }
+}
+
+/// Calls volatile functions as tenant A and looks whether B's rows are still the same.
+pub(crate) async fn writes(runner: &mut Runner<'_>, field: &Field<'_>, ledger: &mut Ledger) {
+    /// Tables whose rows are compared.
+    const TABLES_MAX: usize = 200;
+    if field.in_place || !field.facts.server.superuser {
+        return;
+    }
+    let rows: Vec<String> = field
+        .tables()
+        .into_iter()
+        .take(TABLES_MAX)
+        .map(|table| {
+            let filter = field.count(table, Tenant::B);
+            let filter = filter.split_once(" WHERE ").map_or("true", |(_, filter)| filter);
+            format!("SELECT r::text AS seen FROM {} AS r WHERE {filter}", quote::qualified(&table.schema, &table.name))
+        })
+        .collect();
+    let question = format!(
+        "SELECT pg_catalog.md5(pg_catalog.string_agg(seen, E'\\n' ORDER BY seen)) FROM ({}) AS rows",
+        rows.join(" UNION ALL ")
+    );
+    for function in field.facts.functions.iter().filter(|one| code::is_called(field, one)) {
+        if function.volatility != Volatility::Volatile {
+            continue;
+        }
+        for arguments in code::argument_lists(field, function) {
+            let call = format!("SELECT * FROM {}", code::call(function, &arguments));
+            let before = runner.aftermath(Tenant::A, "SELECT 1", &question).await;
+            let after = runner.aftermath(Tenant::A, &call, &question).await;
+            let as_b = runner.aftermath(Tenant::B, &call, &question).await;
+            let differs = |after: &Outcome| matches!((&before, after), (Outcome::Rows(a), Outcome::Rows(b)) if a != b);
+            let judged = if differs(&after) {
+                let reproduce = runner.script(&[Step::Enter(Tenant::A), Step::Run(call)]);
+                Judged::Leaks { reproduce, seen: "B's rows are not the same afterwards".to_owned() }
+            } else if differs(&as_b) {
+                Judged::Held { seen: format!("B's rows are the same afterwards ({})", after.describe()) }
+            } else {
+                Judged::Moot { reason: "called as tenant B it changes no row of B's either".to_owned() }
+            };
+            ledger.enter(&Object::function(function), Kind::FunctionWrite, judged);
+        }
     }
 }
 

@@ -73,6 +73,15 @@ const FLAWS: &[Flaw] = &[
         GRANT EXECUTE ON FUNCTION shop.note TO {app}"),
     flaw("counting_function", Kind::Difference, "shop.total()", "CREATE FUNCTION shop.total() RETURNS bigint LANGUAGE sql STABLE
         SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'SELECT count(*) FROM shop.orders'; GRANT EXECUTE ON FUNCTION shop.total() TO {app}"),
+    flaw("writing_function", Kind::FunctionWrite, "shop.purge(tenant uuid)", "CREATE FUNCTION shop.purge(tenant uuid) RETURNS void LANGUAGE sql
+        SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'DELETE FROM shop.lines WHERE tenant_id = tenant';
+        GRANT EXECUTE ON FUNCTION shop.purge TO {app}"),
+    flaw("shadowed_table_read", Kind::Shadow, "shop.notes()", "CREATE FUNCTION shop.notes() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+        AS 'BEGIN RETURN (SELECT count(*) FROM orders WHERE quantity > 0); END'; ALTER TABLE shop.orders ADD quantity integer;
+        GRANT TEMPORARY ON DATABASE \"{db}\" TO {app}; GRANT EXECUTE ON FUNCTION shop.notes() TO {app}"),
+    flaw("shadowed_table_written", Kind::Shadow, "shop.add()", "CREATE FUNCTION shop.add() RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+        AS 'BEGIN INSERT INTO countries_seen DEFAULT VALUES; INSERT INTO orders DEFAULT VALUES; END'; CREATE TABLE shop.countries_seen (tenant_id uuid, n integer);
+        GRANT TEMPORARY ON DATABASE \"{db}\" TO {app}; GRANT EXECUTE ON FUNCTION shop.add() TO {app}"),
     flaw("partition", Kind::Read, "shop.visits_2026", "CREATE TABLE shop.visits (tenant_id uuid NOT NULL, at date NOT NULL, note text)
         PARTITION BY RANGE (at); CREATE TABLE shop.visits_2026 PARTITION OF shop.visits FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
         ALTER TABLE shop.visits ENABLE ROW LEVEL SECURITY; GRANT SELECT ON shop.visits, shop.visits_2026 TO {app}"),

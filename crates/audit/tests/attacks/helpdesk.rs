@@ -16,7 +16,8 @@ const TOML: &str = include_str!("../../../../examples/helpdesk/guardian.toml");
 async fn helpdesk_leaks_before_and_is_proven_isolated_after() {
     let database = TestDatabase::helpdesk().await;
     let name = unique("desk");
-    let config = Config::parse("guardian.toml", &TOML.replace("name = \"helpdesk\"", &format!("name = \"{name}\""))).unwrap();
+    let config =
+        Config::parse("guardian.toml", &TOML.replace("name = \"helpdesk\"", &format!("name = \"{name}\""))).unwrap();
     let declaration = Declaration::from(&config);
     let app = declaration.roles.app();
     let mut admin = database.options().options([("search_path", "public")]).connect().await.unwrap();
@@ -35,8 +36,20 @@ async fn helpdesk_leaks_before_and_is_proven_isolated_after() {
 
     let before = attack(&arena, &options).await.unwrap();
     assert_eq!(before.context_origin, Origin::None);
-    for table in ["public.ticket", "public.message", "public.agent", "public.ticket_event_2026", "public.open_ticket", "public.ticket_daily"] {
-        assert_eq!(attempt(&before, table, Kind::Read).map(|one| one.verdict), Some(Verdict::Leaks), "{table}: {:#?}", open(&before));
+    for table in [
+        "public.ticket",
+        "public.message",
+        "public.agent",
+        "public.ticket_event_2026",
+        "public.open_ticket",
+        "public.ticket_daily",
+    ] {
+        assert_eq!(
+            attempt(&before, table, Kind::Read).map(|one| one.verdict),
+            Some(Verdict::Leaks),
+            "{table}: {:#?}",
+            open(&before)
+        );
     }
     for kind in [Kind::Update, Kind::Delete, Kind::Insert] {
         assert_eq!(attempt(&before, "public.ticket", kind).map(|one| one.verdict), Some(Verdict::Leaks), "{kind:?}");

@@ -56,7 +56,12 @@ async fn a_setting_that_anybody_writes_is_proposed_and_forged() {
     let report = bench.attack().await;
     assert_eq!((report.context_origin, report.context_by), (Origin::Proposed, By::Application));
     assert_eq!(report.context.as_deref(), Some("SET \"app\".\"tenant_id\" = '{tenant}'"));
-    assert_eq!(attempt(&report, "public.note", Kind::Read).unwrap().verdict, Verdict::ProvenIsolated, "{:#?}", open(&report));
+    assert_eq!(
+        attempt(&report, "public.note", Kind::Read).unwrap().verdict,
+        Verdict::ProvenIsolated,
+        "{:#?}",
+        open(&report)
+    );
     let forged = attempt(&report, "public.note", Kind::ForgedContext).unwrap();
     assert_eq!(forged.verdict, Verdict::Leaks);
     assert!(forged.reproduce.len() >= 3, "{forged:?}");
@@ -80,7 +85,12 @@ async fn hostile_names_are_quoted() {
         let found = attempt(&report, table, kind).map(|one| one.verdict);
         assert_eq!(found, Some(Verdict::Leaks), "{kind:?}: {:#?}", open(&report));
     }
-    assert_eq!(attempt(&report, "public.\"T\"", Kind::Read).map(|one| one.verdict), Some(Verdict::Leaks), "{:#?}", open(&report));
+    assert_eq!(
+        attempt(&report, "public.\"T\"", Kind::Read).map(|one| one.verdict),
+        Some(Verdict::Leaks),
+        "{:#?}",
+        open(&report)
+    );
     let function = report.objects.iter().find(|one| one.object.name == "f'").unwrap();
     assert_eq!(function.verdict, Verdict::Leaks);
     let schemas = bench.text("SELECT count(*)::text FROM pg_namespace WHERE nspname = 'public'").await;

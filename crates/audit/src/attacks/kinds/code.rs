@@ -10,7 +10,7 @@ use crate::attacks::{
     session::Step,
 };
 use crate::facts::{Function, RelationKind, Volatility};
-use crate::finding::Object;
+use crate::finding::{Object, ObjectKind};
 
 /// Words in a function's text that say it may reach beyond the database.
 const OUTWARD: [&str; 7] = ["dblink", "http", "program", "pg_read_", "lo_export", "lo_import", "aws_"];
@@ -20,6 +20,13 @@ pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>, objections: 
         match refuse(function) {
             Some(reason) => objections.push(Objection::new(Object::function(function), reason)),
             None => calls(field, function, attacks),
+        }
+    }
+    for extension in field.facts.extensions.iter().filter(|extension| extension.name == "dblink") {
+        let mut functions = field.facts.functions.iter().filter(|one| one.extension == Some(extension.oid));
+        if functions.any(|one| one.name == "dblink_connect" && field.reach.function(one).is_some()) {
+            let reason = "the role may call it, and with somebody's password it reaches any database: not tried";
+            objections.push(Objection::new(Object::named(ObjectKind::Extension, &extension.name), reason));
         }
     }
     sequences(field, attacks);
@@ -60,7 +67,9 @@ pub(crate) fn argument_lists(field: &Field<'_>, function: &Function) -> Vec<Vec<
         let key = field.marks.key_literal(Tenant::B, base_of(written), written);
         key.filter(|_| written == "uuid" || field.marks.form.key_type().sql_type() == written).or_else(|| {
             let mut values = field.planted.values_of(Tenant::B);
-            values.find(|(column, value)| column.written_type == *written && *value != "NULL").map(|(_, value)| value.to_owned())
+            values
+                .find(|(column, value)| column.written_type == *written && *value != "NULL")
+                .map(|(_, value)| value.to_owned())
         })
     };
     let wide = |written: &String| match written.as_str() {
@@ -98,9 +107,10 @@ fn calls(field: &Field<'_>, function: &Function, attacks: &mut Vec<Attack>) {
     let pattern = quote::literal(&field.marks.pattern(Tenant::B));
     for arguments in argument_lists(field, function) {
         // What was passed in shows nothing when it comes out again.
-        let seen = arguments.iter().filter(|argument| !argument.starts_with("NULL")).fold("f::text".to_owned(), |seen, argument| {
-            format!("pg_catalog.replace({seen}, ({argument})::text, '')")
-        });
+        let seen = arguments
+            .iter()
+            .filter(|argument| !argument.starts_with("NULL"))
+            .fold("f::text".to_owned(), |seen, argument| format!("pg_catalog.replace({seen}, ({argument})::text, '')"));
         let sql = format!("SELECT pg_catalog.count(*) FROM {} AS f WHERE {seen} ~* {pattern}", call(function, &arguments));
         let steps = vec![Step::Enter(Tenant::A), Step::Run(sql)];
         let attack = Attack::new(Kind::Function, Object::function(function), steps, Success::Positive)

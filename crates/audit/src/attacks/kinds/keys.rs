@@ -39,6 +39,17 @@ fn unique(field: &Field<'_>, table: &Relation, index: &Index, attacks: &mut Vec<
     let Some(fresh) = field.planted.fresh(table.oid, field.marks, Tenant::A) else { return };
     let named = insertable(field, table);
     let tenant = field.tenancy.column(table.oid).map(|column| column.number);
+    if index.columns.iter().all(|number| Some(*number) == tenant) {
+        return;
+    }
+    // What a narrower key refuses never gets as far as this one.
+    let narrower = |other: &&Index| {
+        let is_within = other.columns.iter().all(|number| *number > 0 && index.columns.contains(number));
+        other.oid != index.oid && other.unique && !other.partial && is_within && other.columns.len() < index.columns.len()
+    };
+    if field.facts.indexes_of(table.oid).iter().any(|other| narrower(&other)) {
+        return;
+    }
     // An expression's columns are not told apart: all of the other row's values then, but for keys of other indexes.
     let mut key: BTreeSet<i16> = index.columns.iter().copied().filter(|number| *number > 0).collect();
     if index.columns.contains(&0) || index.partial {
@@ -92,8 +103,22 @@ fn foreign(field: &Field<'_>, table: &Relation, key: &Constraint, attacks: &mut 
     };
     let tenant = field.tenancy.column(table.oid).map(|column| column.number);
     let named = insertable(field, table);
+    // Where the planted row refers to nothing by this key, it is because a CHECK wants it to refer elsewhere, or nowhere.
+    let others: Vec<i16> = field
+        .facts
+        .constraints_of(table.oid)
+        .iter()
+        .filter(|other| other.kind == ConstraintKind::Foreign && other.oid != key.oid)
+        .flat_map(|other| other.columns.iter().copied())
+        .filter(|number| !key.columns.contains(number) && Some(*number) != tenant)
+        .filter(|number| field.facts.column(table.oid, *number).is_some_and(|column| !column.not_null))
+        .collect();
+    let is_null = |values: &Values, number: &i16| values.get(number).is_some_and(|value| value == "NULL");
     let refer = |field: &Field<'_>, fresh: &Values, parent: &Values| {
         let mut values = fresh.clone();
+        if key.columns.iter().any(|number| is_null(fresh, number)) {
+            values.extend(others.iter().map(|number| (*number, "NULL".to_owned())));
+        }
         for (column, there) in key.columns.iter().zip(&key.target_columns) {
             if Some(*column) != tenant
                 && let Some(value) = parent.get(there)
@@ -103,10 +128,9 @@ fn foreign(field: &Field<'_>, table: &Relation, key: &Constraint, attacks: &mut 
         }
         field.planted.insert_some(table, &values, &|number| named.contains(&number))
     };
-    let (Some(fresh_a), Some(fresh_b)) = (
-        field.planted.fresh(table.oid, field.marks, Tenant::A),
-        field.planted.fresh(table.oid, field.marks, Tenant::B),
-    ) else {
+    let (Some(fresh_a), Some(fresh_b)) =
+        (field.planted.fresh(table.oid, field.marks, Tenant::A), field.planted.fresh(table.oid, field.marks, Tenant::B))
+    else {
         return;
     };
     let probe = refer(field, &fresh_a, &parent_b);
@@ -134,7 +158,8 @@ fn foreign(field: &Field<'_>, table: &Relation, key: &Constraint, attacks: &mut 
     let refers = refer(field, &fresh_b, &parent_a);
     let Some((_, condition)) = key_of(field, target, &parent_a, key) else { return };
     let delete = format!("DELETE FROM {} WHERE {condition}", quote::qualified(&target.schema, &target.name));
-    let Some((column, there)) = key.columns.iter().zip(&key.target_columns).find(|(column, _)| Some(**column) != tenant) else {
+    let Some((column, there)) = key.columns.iter().zip(&key.target_columns).find(|(column, _)| Some(**column) != tenant)
+    else {
         return;
     };
     let (Some(column), Some(value)) = (field.facts.column(table.oid, *column), parent_a.get(there)) else { return };

@@ -4,6 +4,7 @@ pub(crate) mod code;
 mod keys;
 mod read;
 mod sessions;
+mod shadow;
 mod write;
 
 use std::collections::BTreeMap;
@@ -46,6 +47,7 @@ pub(crate) fn all(field: &Field<'_>) -> (Vec<Attack>, Vec<Objection>) {
     write::attacks(field, &mut attacks);
     keys::attacks(field, &mut attacks);
     code::attacks(field, &mut attacks, &mut objections);
+    shadow::attacks(field, &mut attacks);
     sessions::attacks(field, &mut attacks);
     (attacks, objections)
 }
@@ -118,7 +120,8 @@ impl<'f> Field<'f> {
     /// Views and the like that may show tenants' rows: they have the tenant's column, or read something that does.
     pub(crate) fn windows(&self) -> Vec<&'f Relation> {
         let kinds = [RelationKind::View, RelationKind::MaterializedView, RelationKind::ForeignTable];
-        let all = self.facts.relations.iter().filter(|relation| kinds.contains(&relation.kind) && relation.extension.is_none());
+        let all =
+            self.facts.relations.iter().filter(|relation| kinds.contains(&relation.kind) && relation.extension.is_none());
         all.filter(|relation| self.tenancy.is_tenants(relation.oid) || self.reads_tenants(relation.oid, 0)).collect()
     }
 

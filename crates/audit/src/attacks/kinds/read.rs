@@ -61,7 +61,11 @@ fn of_relation(field: &Field<'_>, relation: &Relation, object: &Object, attacks:
     let own = vec![Step::Enter(Tenant::A), Step::Run(field.count(relation, Tenant::A))];
     let entered = |kind, steps: Vec<Step>| {
         let attack = Attack::new(kind, object.clone(), steps, Success::Positive).or_control(Control::Victim);
-        if field.reach.relation(relation).select().is_some() { attack.requires(own.clone(), Success::Positive) } else { attack }
+        if field.reach.relation(relation).select().is_some() {
+            attack.requires(own.clone(), Success::Positive)
+        } else {
+            attack
+        }
     };
     attacks.push(entered(Kind::Read, vec![Step::Enter(Tenant::A), read.clone()]));
     let victim = Control::Victim;

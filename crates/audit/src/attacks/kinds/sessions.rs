@@ -17,7 +17,9 @@ pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>) {
     let word = literal(&format!("%{}%", field.marks.word(Tenant::B, 0)));
     let queries = [
         format!("SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity WHERE pid = {pid} AND query LIKE {word}"),
-        format!("SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_activity(NULL) WHERE pid = {pid} AND query LIKE {word}"),
+        format!(
+            "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_activity(NULL) WHERE pid = {pid} AND query LIKE {word}"
+        ),
         format!(
             "SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_get_backend_idset() AS id \
              WHERE pg_catalog.pg_stat_get_backend_activity(id) LIKE {word} AND pg_catalog.pg_stat_get_backend_pid(id) = {pid}"
