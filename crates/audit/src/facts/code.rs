@@ -19,6 +19,7 @@ pub enum Volatility {
 /// A function, procedure, aggregate or window function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_excessive_bools, reason = "they are columns of the catalog")]
 pub struct Function {
     /// Its OID.
     pub oid: Oid,

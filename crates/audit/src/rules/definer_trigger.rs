@@ -46,12 +46,12 @@ A trigger whose function has its caller's rights stays silent, and so does one o
 };
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {
-    let mut open = OpenTables::default();
+    let mut open_tables = OpenTables::default();
     let triggers = definers(audit).into_iter().filter(|definer| definer.by_trigger);
     triggers
         .filter_map(|definer| {
             let function = definer.function;
-            let open = open.to(audit, function.owner);
+            let open = open_tables.to(audit, function.owner);
             let body = function.body.as_deref().unwrap_or_default();
             let named = open.iter().find(|(table, _)| mentions(body, &table.name));
             let (table, why) = *named.or_else(|| open.first())?;

@@ -84,7 +84,7 @@ fn touch_as<'f>(audit: &Audit<'f>, function: &Function, role: Oid, seen: &mut BT
             match touch_as(audit, called, role, seen) {
                 Touch::Recorded(table, why) => return Touch::Recorded(table, why),
                 Touch::Undecided(reason) => {
-                    undecided = Some(format!("it calls {}, and {reason}", readable_in(&called.schema, &called.name)))
+                    undecided = Some(format!("it calls {}, and {reason}", readable_in(&called.schema, &called.name)));
                 }
                 Touch::No => {}
             }

@@ -13,8 +13,8 @@ use crate::{
 pub(super) fn on_relation(audit: &Audit<'_>, relation: &Relation, privileges: &[Privilege]) -> Option<String> {
     let Audit { facts, reach, .. } = audit;
     let predefined = ["pg_read_all_data", "pg_write_all_data"];
-    let by_role = |name: &&str| facts.role_named(name).is_some_and(|role| reach.role(role.oid).is_some());
-    if reach.role(relation.owner).is_some() || predefined.iter().any(|name| by_role(&name)) {
+    let by_role = |name: &str| facts.role_named(name).is_some_and(|role| reach.role(role.oid).is_some());
+    if reach.role(relation.owner).is_some() || predefined.into_iter().any(by_role) {
         return None;
     }
     let columns = facts.columns_of(relation.oid).iter().flat_map(|column| &column.acl);

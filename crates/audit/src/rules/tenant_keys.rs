@@ -97,24 +97,21 @@ pub(super) fn key_with_tenant(
     let (on, name) = (qualified(&table.schema, &table.name), ident(&index.name));
     let kinds = [ConstraintKind::Primary, ConstraintKind::Unique, ConstraintKind::Exclusion];
     let constraints = facts.constraints_of(table.oid).iter();
-    match constraints.filter(|one| kinds.contains(&one.kind)).find(|one| one.index == Some(index.oid)) {
-        Some(constraint) => {
-            let exclusion = constraint.kind == ConstraintKind::Exclusion;
-            if exclusion {
-                before.push("CREATE EXTENSION IF NOT EXISTS btree_gist;".to_owned());
-            }
-            // Before the first parenthesis PostgreSQL writes key words only.
-            let first = format!("({}{}, ", ident(tenant), if exclusion { " WITH =" } else { "" });
-            let definition = constraint.definition.replacen('(', &first, 1);
-            let name = ident(&constraint.name);
-            before.push(format!("ALTER TABLE {on} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition};"));
+    if let Some(constraint) = constraints.filter(|one| kinds.contains(&one.kind)).find(|one| one.index == Some(index.oid)) {
+        let exclusion = constraint.kind == ConstraintKind::Exclusion;
+        if exclusion {
+            before.push("CREATE EXTENSION IF NOT EXISTS btree_gist;".to_owned());
         }
-        None => {
-            let rest = index.key_definition.as_deref()?;
-            before.push(format!("DROP INDEX {};", qualified(&table.schema, &index.name)));
-            let method = ident(&index.method);
-            before.push(format!("CREATE UNIQUE INDEX {name} ON {on} USING {method} ({}, {rest};", ident(tenant)));
-        }
+        // Before the first parenthesis PostgreSQL writes key words only.
+        let first = format!("({}{}, ", ident(tenant), if exclusion { " WITH =" } else { "" });
+        let definition = constraint.definition.replacen('(', &first, 1);
+        let name = ident(&constraint.name);
+        before.push(format!("ALTER TABLE {on} DROP CONSTRAINT {name}, ADD CONSTRAINT {name} {definition};"));
+    } else {
+        let rest = index.key_definition.as_deref()?;
+        before.push(format!("DROP INDEX {};", qualified(&table.schema, &index.name)));
+        let method = ident(&index.method);
+        before.push(format!("CREATE UNIQUE INDEX {name} ON {on} USING {method} ({}, {rest};", ident(tenant)));
     }
     after.push("COMMIT;".to_owned());
     Some([before, after].concat().join("\n"))

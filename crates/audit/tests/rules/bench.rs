@@ -25,6 +25,8 @@ pub(crate) struct Case {
     pub(crate) settings: &'static [(&'static str, &'static str)],
     /// What the facts are made to say of the server; see [`well_kept`].
     pub(crate) pretend: fn(&mut Facts),
+    /// The oldest PostgreSQL that has what the SQL says.
+    pub(crate) since: u32,
 }
 
 /// What becomes of the finding.
@@ -51,12 +53,24 @@ pub(crate) struct NearMiss {
     pub(crate) settings: &'static [(&'static str, &'static str)],
     /// What the facts are made to say of the server; see [`well_kept`].
     pub(crate) pretend: fn(&mut Facts),
+    /// The oldest PostgreSQL that has what the SQL says.
+    pub(crate) since: u32,
 }
 
 impl Case {
     /// A flaw that the remedy's SQL fixes and that no other rule finds.
     pub(crate) const fn new(rule: &'static str, name: &'static str, provoke: &'static str, object: &'static str) -> Self {
-        Self { rule, name, provoke, object, also: &[], remedy: Remedied::BySql, settings: &[], pretend: well_kept }
+        Self {
+            rule,
+            name,
+            provoke,
+            object,
+            also: &[],
+            remedy: Remedied::BySql,
+            settings: &[],
+            pretend: well_kept,
+            since: 13,
+        }
     }
 
     /// Other rules that find it too.
@@ -84,8 +98,17 @@ impl Case {
         Self { pretend, ..self }
     }
 
+    /// Only on this major version of PostgreSQL and later ones.
+    pub(crate) const fn since(self, since: u32) -> Self {
+        Self { since, ..self }
+    }
+
     /// Runs it.
     pub(crate) async fn run(self) {
+        if Server::shared().major() < self.since {
+            eprintln!("{} {}: left out, it needs PostgreSQL {}", self.rule, self.name, self.since);
+            return;
+        }
         let bench = Bench::with(self.settings, self.pretend).await;
         bench.execute(self.provoke).await;
         let found = bench.findings().await;
@@ -119,7 +142,7 @@ impl Case {
 impl NearMiss {
     /// Something that must stay silent.
     pub(crate) const fn new(rule: &'static str, name: &'static str, sql: &'static str) -> Self {
-        Self { rule, name, sql, settings: &[], pretend: well_kept }
+        Self { rule, name, sql, settings: &[], pretend: well_kept, since: 13 }
     }
 
     /// On a server of its own, with these settings.
@@ -132,8 +155,17 @@ impl NearMiss {
         Self { pretend, ..self }
     }
 
+    /// Only on this major version of PostgreSQL and later ones.
+    pub(crate) const fn since(self, since: u32) -> Self {
+        Self { since, ..self }
+    }
+
     /// Runs it.
     pub(crate) async fn run(self) {
+        if Server::shared().major() < self.since {
+            eprintln!("{} {}: left out, it needs PostgreSQL {}", self.rule, self.name, self.since);
+            return;
+        }
         let bench = Bench::with(self.settings, self.pretend).await;
         bench.execute(self.sql).await;
         let found = bench.findings().await;

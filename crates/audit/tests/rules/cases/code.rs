@@ -14,7 +14,8 @@ pub(crate) const CASES: &[Case] = &[
         "CREATE FUNCTION shop.total() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
            BEGIN ATOMIC SELECT count(*) FROM shop.orders; END; GRANT EXECUTE ON FUNCTION shop.total TO {app}",
         "shop.total()",
-    ),
+    )
+    .since(14),
     Case::new(
         "GRD-PG-310",
         "recorded through another function",
@@ -22,7 +23,8 @@ pub(crate) const CASES: &[Case] = &[
          CREATE FUNCTION shop.\"Total\"(a int, OUT n bigint) LANGUAGE sql SECURITY DEFINER RETURN shop.inner_total(); \
          GRANT EXECUTE ON FUNCTION shop.\"Total\" TO PUBLIC",
         "shop.\"Total\"(a integer, OUT n bigint)",
-    ),
+    )
+    .since(14),
     Case::new("GRD-PG-310", "undecided", TEXT, "shop.f(x text)"),
     Case::new(
         "GRD-PG-310",
@@ -105,7 +107,8 @@ pub(crate) const CASES: &[Case] = &[
         "CREATE FUNCTION shop.n() RETURNS bigint LANGUAGE sql IMMUTABLE BEGIN ATOMIC SELECT count(*) FROM shop.countries; END; \
          GRANT EXECUTE ON FUNCTION shop.n TO {app}",
         "shop.n()",
-    ),
+    )
+    .since(14),
     Case::new(
         "GRD-PG-317",
         "a trigger on somebody else's table",
@@ -163,26 +166,30 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "a recorded body that touches no tenant table",
         "CREATE FUNCTION shop.n() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
            BEGIN ATOMIC SELECT count(*) FROM shop.countries; END; GRANT EXECUTE ON FUNCTION shop.n TO {app}",
-    ),
+    )
+    .since(14),
     NearMiss::new(
         "GRD-PG-310",
         "an owner that the policies hold back",
         "CREATE FUNCTION shop.total() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
            BEGIN ATOMIC SELECT count(*) FROM shop.orders; END; ALTER FUNCTION shop.total OWNER TO {owner}; \
          GRANT EXECUTE ON FUNCTION shop.total TO {app}",
-    ),
+    )
+    .since(14),
     NearMiss::new(
         "GRD-PG-310",
         "not callable",
         "CREATE FUNCTION shop.total() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
            BEGIN ATOMIC SELECT count(*) FROM shop.orders; END; GRANT EXECUTE ON FUNCTION shop.total TO {staff}",
-    ),
+    )
+    .since(14),
     NearMiss::new(
         "GRD-PG-311",
         "names looked up when it was made",
         "CREATE FUNCTION shop.n() RETURNS bigint LANGUAGE sql SECURITY DEFINER \
            BEGIN ATOMIC SELECT count(*) FROM shop.countries; END; GRANT EXECUTE ON FUNCTION shop.n TO {app}",
-    ),
+    )
+    .since(14),
     NearMiss::new(
         "GRD-PG-311",
         "its caller's rights",

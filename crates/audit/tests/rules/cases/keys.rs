@@ -55,7 +55,8 @@ pub(crate) const CASES: &[Case] = &[
            ADD CONSTRAINT replaced FOREIGN KEY (replaces) REFERENCES shop.orders (code) ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED",
         "replaced on shop.orders",
     )
-    .also(&["GRD-PG-401"]),
+    .also(&["GRD-PG-401"])
+    .since(15),
     Case::new(
         "GRD-PG-402",
         "with the tenant compared to something else",
@@ -88,7 +89,8 @@ pub(crate) const CASES: &[Case] = &[
          ALTER TABLE shop.lines ALTER order_id DROP NOT NULL, ADD CONSTRAINT of_order FOREIGN KEY (tenant_id, order_id) \
            REFERENCES shop.orders ON DELETE SET NULL",
         "of_order on shop.lines",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-405",
         "a serial column's",
@@ -182,7 +184,8 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "ALTER TABLE shop.lines DROP CONSTRAINT lines_tenant_id_order_id_fkey; \
          ALTER TABLE shop.lines ALTER order_id DROP NOT NULL, ADD FOREIGN KEY (tenant_id, order_id) \
            REFERENCES shop.orders ON DELETE SET NULL (order_id)",
-    ),
+    )
+    .since(15),
     NearMiss::new(
         "GRD-PG-405",
         "USAGE alone",

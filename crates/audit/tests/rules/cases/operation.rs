@@ -42,7 +42,8 @@ pub(crate) const CASES: &[Case] = &[
         "{db}",
     )
     .without_sql(),
-    Case::new("GRD-PG-614", "reads everything", "GRANT pg_read_all_data TO {staff}", "{staff}"),
+    Case::new("GRD-PG-614", "reads everything", "GRANT pg_read_all_data TO {staff}", "{staff}")
+    .since(14),
 ];
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
@@ -71,8 +72,10 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "GRD-PG-614",
         "not of this database",
         "GRANT pg_read_all_data TO {staff}; REVOKE CONNECT ON DATABASE {db} FROM {staff}",
-    ),
-    NearMiss::new("GRD-PG-614", "with BYPASSRLS", "GRANT pg_read_all_data TO {staff}; ALTER ROLE {staff} BYPASSRLS"),
+    )
+    .since(14),
+    NearMiss::new("GRD-PG-614", "with BYPASSRLS", "GRANT pg_read_all_data TO {staff}; ALTER ROLE {staff} BYPASSRLS")
+        .since(14),
 ];
 
 #[test]

@@ -1,6 +1,14 @@
 //! 301 to 309: views, materialised views, foreign tables, rewrite rules.
 
-use crate::bench::{Case, NearMiss};
+use guardian_audit::Facts;
+
+use crate::bench::{Case, NearMiss, well_kept};
+
+/// The facts of a release without `security_invoker`.
+fn of_14(facts: &mut Facts) {
+    well_kept(facts);
+    facts.server.version = 140_099;
+}
 
 pub(crate) const CASES: &[Case] = &[
     Case::new(
@@ -8,21 +16,32 @@ pub(crate) const CASES: &[Case] = &[
         "owned by a superuser",
         "CREATE VIEW shop.totals AS SELECT tenant_id, count(*) AS n FROM shop.orders GROUP BY 1; GRANT SELECT ON shop.totals TO {app}",
         "shop.totals",
-    ),
+    )
+    .since(15),
+    Case::new(
+        "GRD-PG-301",
+        "before there were invoker views",
+        "CREATE VIEW shop.v AS SELECT * FROM shop.orders; GRANT SELECT ON shop.v TO {app}",
+        "shop.v",
+    )
+    .pretending(of_14)
+    .without_sql(),
     Case::new(
         "GRD-PG-301",
         "owned by the owner of a table that is not forced",
         "ALTER TABLE shop.orders NO FORCE ROW LEVEL SECURITY; CREATE VIEW shop.v AS SELECT * FROM shop.orders; \
          ALTER VIEW shop.v OWNER TO {owner}; GRANT SELECT ON shop.v TO {app}",
         "shop.v",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-301",
         "owned by a member of the owner of a table that is not forced",
         "ALTER TABLE shop.orders NO FORCE ROW LEVEL SECURITY; GRANT {owner} TO {staff}; \
          CREATE VIEW shop.v AS SELECT * FROM shop.orders; ALTER VIEW shop.v OWNER TO {staff}; GRANT SELECT ON shop.v TO {app}",
         "shop.v",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-301",
         "through a chain of views that the application cannot reach",
@@ -30,7 +49,8 @@ pub(crate) const CASES: &[Case] = &[
          CREATE VIEW inner_views.\"B\" AS SELECT * FROM inner_views.a; \
          CREATE VIEW shop.v AS SELECT id FROM inner_views.\"B\"; GRANT SELECT (id) ON shop.v TO {app}",
         "shop.v",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-301",
         "owned by a role that has an open policy",
@@ -38,27 +58,31 @@ pub(crate) const CASES: &[Case] = &[
          ALTER POLICY tenant_only ON shop.orders TO {app}; \
          CREATE VIEW shop.v AS SELECT * FROM shop.orders; ALTER VIEW shop.v OWNER TO {staff}; GRANT SELECT ON shop.v TO {app}",
         "shop.v",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-301",
         "a table without row-level security that is reached by the view alone",
         "CREATE TABLE shop.archive (tenant_id uuid NOT NULL, note text); ALTER TABLE shop.archive OWNER TO {owner}; \
          CREATE VIEW shop.v AS SELECT * FROM shop.archive; ALTER VIEW shop.v OWNER TO {owner}; GRANT SELECT ON shop.v TO {app}",
         "shop.v",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-301",
         "a materialised view below",
         "CREATE MATERIALIZED VIEW shop.m AS SELECT tenant_id, count(*) AS n FROM shop.orders GROUP BY 1; \
          CREATE VIEW shop.v AS SELECT * FROM shop.m; GRANT SELECT ON shop.v TO {app}",
         "shop.v",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-302",
         "owned by a role that policies hold back",
         "CREATE VIEW shop.v AS SELECT * FROM shop.orders; ALTER VIEW shop.v OWNER TO {owner}; GRANT SELECT ON shop.v TO {app}",
         "shop.v",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-303",
         "filled by a superuser",
@@ -71,7 +95,8 @@ pub(crate) const CASES: &[Case] = &[
         "CREATE VIEW shop.v WITH (security_invoker = on) AS SELECT note FROM shop.orders; \
          CREATE MATERIALIZED VIEW shop.m AS SELECT * FROM shop.v; GRANT SELECT ON shop.m TO PUBLIC",
         "shop.m",
-    ),
+    )
+    .since(15),
     Case::new(
         "GRD-PG-304",
         "with a tenant column",
@@ -123,7 +148,8 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "GRD-PG-301",
         "an invoker view",
         "CREATE VIEW shop.v WITH (security_invoker = on) AS SELECT * FROM shop.orders; GRANT SELECT ON shop.v TO {app}",
-    ),
+    )
+    .since(15),
     NearMiss::new(
         "GRD-PG-301",
         "an owner that policies apply to",
@@ -140,7 +166,8 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "an invoker view below an owner's view",
         "CREATE VIEW shop.below WITH (security_invoker = true) AS SELECT * FROM shop.orders; \
          CREATE VIEW shop.v AS SELECT * FROM shop.below; GRANT SELECT ON shop.v TO {app}",
-    ),
+    )
+    .since(15),
     NearMiss::new(
         "GRD-PG-301",
         "an owner whose open policy a restrictive one holds back",
@@ -152,6 +179,12 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "over a common table",
         "CREATE VIEW shop.v AS SELECT * FROM shop.countries; ALTER VIEW shop.v OWNER TO {owner}; GRANT SELECT ON shop.v TO {app}",
     ),
+    NearMiss::new(
+        "GRD-PG-302",
+        "before there were invoker views",
+        "CREATE VIEW shop.v AS SELECT * FROM shop.orders; ALTER VIEW shop.v OWNER TO {owner}; GRANT SELECT ON shop.v TO {app}",
+    )
+    .pretending(of_14),
     NearMiss::new(
         "GRD-PG-303",
         "over a common table",
