@@ -1,5 +1,7 @@
 //! GRD-PG-207
 
+use std::collections::BTreeSet;
+
 use guardian_postgres::quote;
 
 use super::grants;
@@ -80,13 +82,13 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
 fn owned<'a>(audit: &Audit<'a>, role: &'a Role, path: &'a Path) -> Owned<'a> {
     let facts = audit.facts;
     let tenants = |table: &&Relation| table.kind.is_table() && audit.tenancy.is_tenants(table.oid);
-    let holds_tenants = |schema: &str| facts.relations.iter().filter(tenants).any(|table| table.schema == schema);
+    let with_tenants: BTreeSet<&str> = facts.relations.iter().filter(tenants).map(|table| table.schema.as_str()).collect();
     let schemas = facts.schemas.iter().filter(|schema| schema.owner == role.oid).map(|schema| schema.name.as_str());
     Owned {
         role,
         path,
         tables: facts.relations.iter().filter(tenants).filter(|table| table.owner == role.oid).collect(),
-        schemas: schemas.filter(|schema| holds_tenants(schema)).collect(),
+        schemas: schemas.filter(|schema| with_tenants.contains(schema)).collect(),
         database: facts.database.owner == role.oid,
     }
 }

@@ -64,9 +64,7 @@ const FUNCTIONS: &[(&str, Severity, &str)] = &[
     ("pg_create_restore_point", Severity::Low, "writes to the write-ahead log"),
     ("pg_backup_start", Severity::Medium, "begins a backup"),
     ("pg_start_backup", Severity::Medium, "begins a backup"),
-    ("pg_log_backend_memory_contexts", Severity::Low, "fills the server's log"),
     ("pg_stat_reset", Severity::Low, "wipes the statistics that autovacuum works by"),
-    ("pg_replication_origin_create", Severity::Medium, "changes what replication takes for done"),
 ];
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {

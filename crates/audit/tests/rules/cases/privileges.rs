@@ -1,11 +1,11 @@
 //! 2xx: attributes, memberships, ownership and privileges.
 
 use guardian_audit::{
-    Facts,
+    Facts, Severity, audit,
     facts::{Grant, Privilege},
 };
 
-use crate::bench::{Case, NearMiss, well_kept};
+use crate::bench::{Bench, Case, NearMiss, set, well_kept};
 
 pub(crate) const CASES: &[Case] = &[
     Case::new("GRD-PG-202", "by itself", "ALTER ROLE {app} CREATEROLE", "{app}"),
@@ -35,11 +35,11 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("GRD-PG-208", "by name", "GRANT TRUNCATE ON shop.orders TO {app}", "shop.orders"),
     Case::new(
         "GRD-PG-208",
-        "by ALL, to a group",
-        "GRANT ALL ON shop.orders TO {staff}; GRANT {staff} TO {app}",
+        "to a group",
+        "GRANT TRUNCATE, TRIGGER ON shop.orders TO {staff}; GRANT {staff} TO {app}",
         "shop.orders",
     )
-    .also(&["GRD-PG-209", "GRD-PG-210"]),
+    .also(&["GRD-PG-209"]),
     Case::new("GRD-PG-209", "by name", "GRANT TRIGGER ON shop.lines TO {app}", "shop.lines"),
     Case::new("GRD-PG-210", "by name", "GRANT REFERENCES ON shop.lines TO {app}", "shop.lines"),
     Case::new("GRD-PG-210", "on a column", "GRANT REFERENCES (id) ON shop.lines TO {app}", "shop.lines"),
@@ -100,8 +100,9 @@ pub(crate) const CASES: &[Case] = &[
         "triggers off",
         "GRANT SET ON PARAMETER session_replication_role TO {app}",
         "session_replication_role",
-    ),
-    Case::new("GRD-PG-227", "ALTER SYSTEM", "GRANT ALTER SYSTEM ON PARAMETER work_mem TO {app}", "work_mem"),
+    )
+    .since(15),
+    Case::new("GRD-PG-227", "ALTER SYSTEM", "GRANT ALTER SYSTEM ON PARAMETER work_mem TO {app}", "work_mem").since(15),
     Case::new("GRD-PG-228", "no limit", "ALTER ROLE {app} CONNECTION LIMIT -1", "{app}"),
     Case::new("GRD-PG-229", "as it is", "SELECT", "{app}").without_sql(),
     Case::new("GRD-PG-211", "by name", "SELECT", "shop.orders").pretending(maintained).remedy_not_run(),
@@ -119,7 +120,7 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
     NearMiss::new("GRD-PG-208", "another's", "GRANT ALL ON shop.orders TO {staff}"),
     NearMiss::new("GRD-PG-209", "a common table", "GRANT TRIGGER ON shop.countries TO {app}"),
     NearMiss::new("GRD-PG-210", "a common table", "GRANT REFERENCES ON shop.countries TO {app}"),
-    NearMiss::new("GRD-PG-211", "before 17", "GRANT ALL ON shop.orders TO {staff}"),
+    NearMiss::new("GRD-PG-211", "another's", "GRANT ALL ON shop.orders TO {staff}"),
     NearMiss::new("GRD-PG-212", "another's", "GRANT CREATE ON SCHEMA shop TO {staff}"),
     NearMiss::new("GRD-PG-213", "another's", "GRANT CREATE ON DATABASE \"{db}\" TO {staff}"),
     NearMiss::new("GRD-PG-214", "another's", "GRANT TEMPORARY ON DATABASE \"{db}\" TO {staff}"),
@@ -157,7 +158,7 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
     NearMiss::new("GRD-PG-223", "another's", "GRANT EXECUTE ON FUNCTION pg_stat_get_activity(int) TO {staff}"),
     NearMiss::new("GRD-PG-224", "another's", "GRANT EXECUTE ON FUNCTION pg_cancel_backend(int) TO {staff}"),
     NearMiss::new("GRD-PG-225", "no function to read them", "SELECT lo_from_bytea(0, 'x')"),
-    NearMiss::new("GRD-PG-227", "another's", "GRANT SET ON PARAMETER session_replication_role TO {owner}"),
+    NearMiss::new("GRD-PG-227", "another's", "GRANT SET ON PARAMETER session_replication_role TO {owner}").since(15),
     NearMiss::new("GRD-PG-228", "no login", "ALTER ROLE {app} NOLOGIN CONNECTION LIMIT -1"),
     NearMiss::new("GRD-PG-229", "no tenant table in reach", "REVOKE ALL ON shop.orders, shop.lines FROM {app}"),
 ];
@@ -168,6 +169,50 @@ fn maintained(facts: &mut Facts) {
     let orders = facts.relations.iter_mut().find(|table| table.name == "orders").unwrap();
     let app = orders.acl.iter().find(|grant| grant.to != orders.owner).unwrap().to;
     orders.acl.push(Grant { to: app, privileges: vec![Privilege::Maintain], grantable: Vec::new() });
+}
+
+/// What the same privilege is worth differs by release, setting and place.
+#[tokio::test]
+async fn severities() {
+    let worth = [
+        ("GRD-PG-202", "ALTER ROLE {app} CREATEROLE", before_16 as fn(&mut Facts), Severity::Critical),
+        ("GRD-PG-202", "ALTER ROLE {app} CREATEROLE", from_16, Severity::Medium),
+        ("GRD-PG-203", "GRANT pg_execute_server_program TO {app}", well_kept, Severity::Critical),
+        ("GRD-PG-203", "GRANT pg_monitor TO {app}", well_kept, Severity::Medium),
+        ("GRD-PG-205", "ALTER ROLE {app} REPLICATION", well_kept, Severity::High),
+        ("GRD-PG-205", "ALTER ROLE {app} REPLICATION", decodes, Severity::Critical),
+        ("GRD-PG-207", "GRANT {owner} TO {app}", well_kept, Severity::Critical),
+        ("GRD-PG-212", "GRANT CREATE ON SCHEMA public TO {app}", well_kept, Severity::High),
+        ("GRD-PG-212", "GRANT CREATE ON SCHEMA shop TO {app}", well_kept, Severity::Medium),
+        ("GRD-PG-225", "GRANT EXECUTE ON FUNCTION lo_get(oid) TO {app}", well_kept, Severity::Low),
+        (
+            "GRD-PG-225",
+            "GRANT EXECUTE ON FUNCTION lo_get(oid) TO {app}; SELECT lo_create(7); GRANT SELECT ON LARGE OBJECT 7 TO {app}",
+            well_kept,
+            Severity::Medium,
+        ),
+    ];
+    for (rule, provoke, pretend, severity) in worth {
+        let bench = Bench::new().await;
+        bench.execute(provoke).await;
+        let mut facts = bench.facts().await;
+        pretend(&mut facts);
+        let report = audit(&facts, &bench.options()).unwrap();
+        let found: Vec<Severity> = report.findings.iter().filter(|one| one.rule == rule).map(|one| one.severity).collect();
+        assert_eq!(found, [severity], "{rule}: {provoke}");
+    }
+}
+
+fn before_16(facts: &mut Facts) {
+    facts.server.version = 150_099;
+}
+
+fn from_16(facts: &mut Facts) {
+    facts.server.version = 160_099;
+}
+
+fn decodes(facts: &mut Facts) {
+    set(facts, "wal_level", "logical");
 }
 
 #[test]
