@@ -54,20 +54,19 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
     let Some(worst) = open.iter().map(|one| one.severity).max() else { return Vec::new() };
     let major = version / 10_000;
     let told: Vec<String> = open.iter().map(|one| format!("{} (a tenant can {})", one.id, one.lets)).collect();
-    let mut evidence = format!("{major}.{} has {}", version % 10_000, told.join(", "));
+    let mut evidence = vec![format!("{major}.{} has {}", version % 10_000, told.join(", "))];
     if !elsewhere.is_empty() {
-        let more = format!("; {} more need what the application does not have here", elsewhere.len());
-        evidence.push_str(&more);
+        evidence.push(format!("{} more need what the application does not have here", elsewhere.len()));
     }
     let fixes = open.iter().flat_map(|one| one.fixed).filter(|fix| fix.0 == major).map(|fix| fix.1);
     let all_fixed = open.iter().all(|one| !one.unfixed.contains(&major));
-    match fixes.max().filter(|_| all_fixed) {
-        Some(minor) => evidence.push_str(&format!("; {major}.{minor} fixes all of them")),
-        None => evidence.push_str(&format!("; {major} gets no more fixes")),
-    }
+    evidence.push(match fixes.max().filter(|_| all_fixed) {
+        Some(minor) => format!("{major}.{minor} fixes all of them"),
+        None => format!("{major} gets no more fixes"),
+    });
     let ids: Vec<&str> = open.iter().map(|one| one.id).collect();
     let object = Object::named(ObjectKind::Server, "postgresql");
-    vec![Hit::on(object, evidence).severity(worst).part(ids.join(" "))]
+    vec![Hit::on(object, evidence.join("; ")).severity(worst).part(ids.join(" "))]
 }
 
 fn is_met(audit: &Audit<'_>, need: Need) -> bool {

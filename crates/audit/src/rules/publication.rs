@@ -54,10 +54,11 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
         }
         let shown = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
         let kind = if publication.all_tables { "it is FOR ALL TABLES" } else { "it has tenant tables" };
-        let mut evidence = if names.is_empty() { kind.to_owned() } else { format!("{kind}: {shown}") };
-        if names.len() > NAMES_MAX {
-            evidence.push_str(&format!(" and {} more", names.len() - NAMES_MAX));
-        }
+        let evidence = match names.len() {
+            0 => kind.to_owned(),
+            all if all > NAMES_MAX => format!("{kind}: {shown} and {} more", all - NAMES_MAX),
+            _ => format!("{kind}: {shown}"),
+        };
         let sql = format!("DROP PUBLICATION {};", quote::ident(&publication.name));
         let hit = Hit::on(Object::named(ObjectKind::Publication, &publication.name), evidence);
         let hit = hit.remedy(sql).note("its subscribers get nothing any more");
