@@ -51,8 +51,6 @@ Examples:
 pub(crate) struct Audit {
     #[command(flatten)]
     source: SourceArguments,
-    #[command(flatten)]
-    attack: AttackArguments,
     /// A role that the application connects as; may be given several times
     #[arg(long = "app-role", value_name = "ROLE", required_unless_present_any = ["explain", "history"])]
     app_roles: Vec<String>,
@@ -86,6 +84,9 @@ pub(crate) struct Audit {
     /// Show the audits that the control plane makes on its schedule, and when each finding was first and last seen
     #[arg(long, conflicts_with_all = ["app_roles", "tenant_columns", "output", "save", "exceptions", "baseline", "write_baseline"])]
     history: bool,
+    // The last, because its heading stands over whatever follows.
+    #[command(flatten)]
+    attack: AttackArguments,
 }
 
 /// What the exit code depends on.
