@@ -6,4 +6,5 @@ mod comments;
 mod place;
 mod pooler;
 mod rights;
+mod standby;
 mod versions;

@@ -48,7 +48,7 @@ impl PgBouncer {
         let text = format!(
             "[databases]\n{name} = host=127.0.0.1 port={} user=guardian_admin password={password} dbname={name}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\npool_mode = transaction\n\
-             default_pool_size = 1\nmax_prepared_statements = 0\n",
+             default_pool_size = 1\n",
             place.database.server().port()
         );
         let ini = folder.path().join("pgbouncer.ini");
