@@ -53,8 +53,7 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
         .partition(|one| one.needs.iter().all(|need| is_met(audit, *need)));
     let Some(worst) = open.iter().map(|one| one.severity).max() else { return Vec::new() };
     let major = version / 10_000;
-    let told: Vec<String> = open.iter().map(|one| format!("{} (a tenant can {})", one.id, one.lets)).collect();
-    let mut evidence = vec![format!("{major}.{} has {}", version % 10_000, told.join(", "))];
+    let mut evidence = vec![format!("by {major}.{} a tenant can {}", version % 10_000, told(&open).join("; "))];
     if !elsewhere.is_empty() {
         evidence.push(format!("{} more need what the application does not have here", elsewhere.len()));
     }
@@ -67,6 +66,22 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
     let ids: Vec<&str> = open.iter().map(|one| one.id).collect();
     let object = Object::named(ObjectKind::Server, "postgresql");
     vec![Hit::on(object, evidence.join("; ")).severity(worst).part(ids.join(" "))]
+}
+
+/// What the flaws let a tenant do, worst first, each with its ids.
+fn told(open: &[&Vulnerability]) -> Vec<String> {
+    let mut ways: Vec<(Severity, &str, Vec<&str>)> = Vec::new();
+    for one in open {
+        match ways.iter_mut().find(|(_, lets, _)| *lets == one.lets) {
+            Some((severity, _, ids)) => {
+                *severity = (*severity).max(one.severity);
+                ids.push(one.id);
+            }
+            None => ways.push((one.severity, one.lets, vec![one.id])),
+        }
+    }
+    ways.sort_by_key(|(severity, ..)| std::cmp::Reverse(*severity));
+    ways.into_iter().map(|(_, lets, ids)| format!("{lets} ({})", ids.join(", "))).collect()
 }
 
 fn is_met(audit: &Audit<'_>, need: Need) -> bool {
