@@ -74,7 +74,11 @@ impl Types {
         hints.extend(domain.into_iter().flat_map(|domain| domain.checks.iter().flat_map(|check| literals(check))));
         let mut raw = match base.kind {
             'e' => base.labels.clone(),
-            'r' => vec!["empty".into(), "[1,2)".into(), "[2026-01-01,2026-01-02)".into()],
+            // One that overlaps no other row's, where the type has it: an exclusion constraint is an oracle by what overlaps.
+            'r' => {
+                let (next, year) = (n + 1, 1000 + n % 8000);
+                vec![format!("[{n},{next})"), format!("[{year:04}-01-01,{year:04}-01-02)"), "empty".into()]
+            }
             'm' => vec!["{}".into()],
             _ => scalar(base, written, &hints, marks, tenant, n),
         };

@@ -49,7 +49,25 @@ pub(crate) fn all(field: &Field<'_>) -> (Vec<Attack>, Vec<Objection>) {
     code::attacks(field, &mut attacks, &mut objections);
     shadow::attacks(field, &mut attacks);
     sessions::attacks(field, &mut attacks);
+    objections.extend(field.tables().into_iter().filter_map(|table| looks_elsewhere(field, table)));
     (attacks, objections)
+}
+
+/// Policies that decide by more of a row than whose it is may show other rows than the one that was planted.
+fn looks_elsewhere(field: &Field<'_>, table: &Relation) -> Option<Objection> {
+    use crate::facts::Catalog;
+    let keys = field.tenancy.keys(table.oid);
+    let policies = field.facts.policies_of(table.oid).iter();
+    let columns = policies.flat_map(|policy| field.facts.references_of(Catalog::Policy, policy.oid));
+    let other = columns
+        .filter(|one| one.referenced == table.oid)
+        .filter_map(|one| i16::try_from(one.column).ok().filter(|number| *number > 0 && !keys.contains(number)))
+        .find_map(|number| field.facts.column(table.oid, number))?;
+    let name = crate::finding::readable(&other.name);
+    Some(Objection::new(
+        crate::finding::Object::relation(table),
+        format!("its policies also look at {name}, of which one value was tried"),
+    ))
 }
 
 impl<'f> Field<'f> {
@@ -78,6 +96,21 @@ impl<'f> Field<'f> {
             .collect();
         // With neither, the statement is about the whole and the server refuses it.
         if is_whole || granted.is_empty() { columns.collect() } else { granted }
+    }
+
+    /// Marks writes on a table that may do more than what rolls back.
+    fn keep_out_of_place(&self, table: &Relation, attacks: &mut [Attack]) {
+        let triggers = self.facts.triggers_of(table.oid).iter().any(|trigger| trigger.enabled != 'D');
+        let columns = self.facts.columns_of(table.oid).iter().filter(|column| column.generated.is_none()).count();
+        // A default may draw from a sequence.
+        let defaults = self.columns_with(table, Privilege::Insert).len() < columns;
+        for attack in attacks {
+            if triggers {
+                attack.not_in_place.get_or_insert("its triggers would run, and what they do need not roll back");
+            } else if defaults {
+                attack.not_in_place.get_or_insert("columns that the role may not write would take their defaults");
+            }
+        }
     }
 
     /// `tenant_id = '…'::uuid`, where the relation has such a column and the application may read it.
