@@ -26,7 +26,7 @@ use crate::output::{Cell, Failure, Mark, Output, Table, counted};
 /// The end of the migration's name; its number is the next one that is free.
 const MIGRATION: &str = "_tenant_columns.sql";
 
-/// Propose how the tenants of an existing schema are kept apart: guardian.toml and a first migration
+/// Propose the tenancy of an existing schema: guardian.toml and a first migration
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 It reads the catalogs, counts rows without a tenant, and changes nothing in the database. What it is not sure of it calls
