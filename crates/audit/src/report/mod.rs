@@ -19,7 +19,7 @@ pub enum Format {
     Json,
     /// SARIF 2.1.0, for code scanning.
     Sarif,
-    /// JUnit's XML, for CI servers.
+    /// `JUnit`'s XML, for CI servers.
     Junit,
     /// Markdown, for a comment or a job's summary.
     Markdown,

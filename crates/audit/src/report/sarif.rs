@@ -132,10 +132,7 @@ fn result(report: &Report, finding: &Finding, state: Option<&str>) -> Value {
 }
 
 fn suppression(excepted: &Excepted) -> Value {
-    let kind = match excepted.origin.starts_with("the comment on ") {
-        true => "inSource",
-        false => "external",
-    };
+    let kind = if excepted.origin.starts_with("the comment on ") { "inSource" } else { "external" };
     json!({
         "kind": kind,
         "status": "accepted",

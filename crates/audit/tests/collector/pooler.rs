@@ -11,7 +11,7 @@ use std::{
 
 use guardian_audit::{audit, collect};
 use guardian_testkit::Server;
-use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions as _, Row as _, postgres::PgConnectOptions};
 use tempfile::TempDir;
 
 use crate::place::Place;
@@ -97,7 +97,6 @@ async fn a_pooler_in_transaction_mode_changes_nothing() {
         .fetch_one(&mut other)
         .await
         .unwrap();
-        use sqlx::Row as _;
         (row.get::<String, _>(0), row.get::<i64, _>(1))
     };
     assert_eq!(left, ("\"$user\", public0".to_owned(), 0));

@@ -49,7 +49,7 @@ impl Throwaway {
     /// The superuser's way in.
     pub fn options(&self) -> PgConnectOptions {
         // `start_with` gives no value without a cluster, and only `drop` takes it out.
-        self.cluster.as_ref().map(LocalCluster::options).unwrap_or_else(PgConnectOptions::new_without_pgpass)
+        self.cluster.as_ref().map_or_else(PgConnectOptions::new_without_pgpass, LocalCluster::options)
     }
 }
 

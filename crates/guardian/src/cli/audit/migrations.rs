@@ -109,11 +109,9 @@ async fn run(connection: &mut PgConnection, file: &File, sql: &str, line: usize)
     let failure = Failure::new(format!("{}:{line}: {problem}", file.name));
     let unknown_role =
         error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == "42704");
-    Err(match unknown_role && problem.starts_with("role ") {
-        true => failure.advise("name the application's own role with --app-role; make any other in a file that sorts first"),
-        false => failure,
-    }
-    .into())
+    let of_role = unknown_role && problem.starts_with("role ");
+    let advice = "name the application's own role with --app-role; make any other in a file that sorts first";
+    Err(if of_role { failure.advise(advice) } else { failure }.into())
 }
 
 /// How many lines of the statement stand before the place that the server names.
