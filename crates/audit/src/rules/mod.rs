@@ -7,7 +7,9 @@ mod activity_shown;
 mod backup_filtered;
 mod bypass_reachable;
 mod child_without_tenant;
+mod closed_statistics;
 mod connections_unlimited;
+mod context_by_definer;
 mod context_by_role;
 mod context_default;
 mod context_empty;
@@ -125,6 +127,7 @@ pub const ALL: &[Rule] = &[
     rls_without_policy::RULE,
     policy_shows_others::RULE,
     policy_check_looser::RULE,
+    closed_statistics::RULE,
     policy_trusts_writable::RULE,
     policy_without_tenant::RULE,
     tenant_nullable::RULE,
@@ -138,6 +141,7 @@ pub const ALL: &[Rule] = &[
     context_empty::RULE,
     context_raises_empty::RULE,
     context_function_immutable::RULE,
+    context_by_definer::RULE,
     bypass_reachable::RULE,
     creates_roles::RULE,
     system_role_reachable::RULE,

@@ -116,6 +116,15 @@ pub(crate) const CASES: &[Case] = &[
          ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
         "shop.tenant()",
     ),
+    Case::new(
+        "GRD-PG-109",
+        "a function that believes its caller",
+        "CREATE ROLE {other} NOLOGIN; GRANT SET ON PARAMETER backtrace_functions TO {other}; \
+         CREATE FUNCTION guard.become(t text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
+           AS 'BEGIN RETURN set_config(''backtrace_functions'', t, false); END'; \
+         ALTER FUNCTION guard.become OWNER TO {other}; GRANT EXECUTE ON FUNCTION guard.become TO {app}",
+        "guard.become(t text)",
+    ),
 ];
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
@@ -173,6 +182,16 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
            AS $$SELECT nullif(current_setting('backtrace_functions'), '')::uuid$$; \
          ALTER FUNCTION shop.tenant() OWNER TO {owner}; GRANT EXECUTE ON FUNCTION shop.tenant() TO {app}; \
          ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
+    ),
+    NearMiss::new(
+        "GRD-PG-109",
+        "a function of a role that may not, and one that cannot be called",
+        "CREATE ROLE {other} NOLOGIN; GRANT SET ON PARAMETER backtrace_functions TO {other}; \
+         CREATE FUNCTION guard.a(t text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
+           AS 'BEGIN RETURN set_config(''backtrace_functions'', t, false); END'; \
+         CREATE FUNCTION guard.b(t text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
+           AS 'BEGIN RETURN set_config(''backtrace_functions'', t, false); END'; \
+         ALTER FUNCTION guard.a OWNER TO {staff}; ALTER FUNCTION guard.b OWNER TO {other}; GRANT EXECUTE ON FUNCTION guard.a TO {app}",
     ),
 ];
 

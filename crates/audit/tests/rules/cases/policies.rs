@@ -131,6 +131,13 @@ pub(crate) const CASES: &[Case] = &[
         "\"Add; --\" on shop.orders",
     ),
     Case::new(
+        "GRD-PG-008",
+        "granted in a closed schema",
+        "CREATE SCHEMA closed; CREATE TABLE closed.\"Notes\" (tenant_id uuid NOT NULL, note text); \
+         ALTER TABLE closed.\"Notes\" OWNER TO {owner}; GRANT SELECT (note) ON closed.\"Notes\" TO {app}",
+        "closed.\"Notes\"",
+    ),
+    Case::new(
         "GRD-PG-009",
         "members that anybody may add to",
         "CREATE TABLE shop.members (id uuid PRIMARY KEY, org uuid NOT NULL); ALTER TABLE shop.members OWNER TO {owner}; \
@@ -246,6 +253,13 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "GRD-PG-007",
         "beside the restrictive policy",
         "ALTER POLICY rows_open ON shop.orders USING (note <> '') WITH CHECK (true)",
+    ),
+    NearMiss::new(
+        "GRD-PG-008",
+        "under row-level security, or not to be read",
+        "CREATE SCHEMA closed; CREATE TABLE closed.notes (tenant_id uuid NOT NULL, note text); GRANT SELECT ON closed.notes TO {app}; \
+         ALTER TABLE closed.notes ENABLE ROW LEVEL SECURITY; CREATE TABLE closed.more (tenant_id uuid NOT NULL, note text); \
+         GRANT INSERT ON closed.more TO {app}",
     ),
     NearMiss::new(
         "GRD-PG-009",
