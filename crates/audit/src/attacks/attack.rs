@@ -111,13 +111,11 @@ impl Success {
         match (self, outcome) {
             (Self::Positive, Outcome::Rows(value)) => number(value).is_some_and(|number| number > 0.0),
             (Self::Zero, Outcome::Rows(value)) => number(value).is_some_and(|number| number == 0.0),
-            (Self::Affects, Outcome::Affected(rows)) => *rows > 0,
+            (Self::Affects | Self::Accepted | Self::Inserts, Outcome::Affected(rows)) => *rows > 0,
             (Self::Affects, _) => code(&["23503"]),
             (Self::AffectsOver(own), Outcome::Affected(rows)) => rows > own,
             (Self::Completes, outcome) => !matches!(outcome, Outcome::Failed { .. } | Outcome::Unclear(_)),
-            (Self::Accepted, Outcome::Affected(rows)) => *rows > 0,
             (Self::Accepted, _) => code(&["23503", "23505", "23P01"]),
-            (Self::Inserts, Outcome::Affected(rows)) => *rows > 0,
             (Self::Inserts, _) => code(&["23505", "23P01"]),
             (Self::Refused, _) => code(&["23503", "42501"]),
             (Self::Violates(name), Outcome::Failed { code, constraint, .. }) => {

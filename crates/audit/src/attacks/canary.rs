@@ -46,8 +46,8 @@ pub(crate) enum KeyForm {
 
 impl KeyForm {
     /// Of tenant columns' types; of several numbers the narrowest, so that one key fits all.
-    pub(crate) fn of(types: impl Iterator<Item = u32> + Clone) -> Self {
-        let count = |wanted: &[u32]| types.clone().filter(|oid| wanted.contains(oid)).count();
+    pub(crate) fn of(types: &[u32]) -> Self {
+        let count = |wanted: &[u32]| types.iter().filter(|oid| wanted.contains(oid)).count();
         let [uuids, texts, numbers] = [count(&[UUID]), count(&TEXTS), count(&[INT8, INT4, INT2, NUMERIC])];
         match (uuids >= texts && uuids >= numbers, numbers >= texts) {
             (true, _) => Self::Uuid,
@@ -178,8 +178,8 @@ mod tests {
 
     #[test]
     fn the_narrowest_number_is_the_keys_form() {
-        assert_eq!(KeyForm::of([INT8, INT4].into_iter()), KeyForm::Integer);
-        assert_eq!(KeyForm::of([UUID, UUID, 25].into_iter()), KeyForm::Uuid);
-        assert_eq!(KeyForm::of([25, 25, UUID].into_iter()), KeyForm::Text);
+        assert_eq!(KeyForm::of(&[INT8, INT4]), KeyForm::Integer);
+        assert_eq!(KeyForm::of(&[UUID, UUID, 25]), KeyForm::Uuid);
+        assert_eq!(KeyForm::of(&[25, 25, UUID]), KeyForm::Text);
     }
 }

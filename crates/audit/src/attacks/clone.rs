@@ -98,7 +98,7 @@ impl Copy {
         let dump = dump(&programs, source)?;
         let list = copy.list(&programs, &dump)?;
         let name = facts.database.name.as_str();
-        let created = copy.restore(&programs, &dump, list.path(), &server.clone().database("postgres"), true)?;
+        let created = Self::restore(&programs, &dump, list.path(), &server.clone().database("postgres"), true)?;
         if !created.iter().any(|line| line.contains("could not execute query") && line.contains("CREATE DATABASE")) {
             copy.administrator = server.database(name);
         }
@@ -131,7 +131,7 @@ impl Copy {
         }
         let dump = dump(&programs, source)?;
         let list = copy.list(&programs, &dump)?;
-        let said = copy.restore(&programs, &dump, list.path(), target, false)?;
+        let said = Self::restore(&programs, &dump, list.path(), target, false)?;
         copy.remarks.extend(said);
         Ok(copy)
     }
@@ -180,7 +180,6 @@ impl Copy {
     }
 
     fn restore(
-        &self,
         programs: &Path,
         dump: &[u8],
         list: &Path,
@@ -212,14 +211,12 @@ fn fitting(facts: &Facts) -> Result<(Binaries, PathBuf), CloneError> {
     let linked = binaries.program("postgres").canonicalize().ok();
     let beside = linked.as_deref().and_then(Path::parent).map(Path::to_owned);
     let mut folders = [Some(binaries.folder().to_owned()), beside].into_iter().flatten();
-    match folders.find(|folder| PROGRAMS.iter().all(|program| folder.join(program).is_file())) {
-        Some(folder) => Ok((binaries, folder)),
-        None => {
-            let is_missing = |program: &&str| !binaries.program(program).is_file();
-            let program = PROGRAMS.into_iter().find(is_missing).unwrap_or(PROGRAMS[0]);
-            Err(CloneError::Program { program, folder: binaries.folder().to_owned(), major: wanted })
-        }
+    if let Some(folder) = folders.find(|folder| PROGRAMS.iter().all(|program| folder.join(program).is_file())) {
+        return Ok((binaries, folder));
     }
+    let is_missing = |program: &&str| !binaries.program(program).is_file();
+    let program = PROGRAMS.into_iter().find(is_missing).unwrap_or(PROGRAMS[0]);
+    Err(CloneError::Program { program, folder: binaries.folder().to_owned(), major: wanted })
 }
 
 fn dump(programs: &Path, source: &PgConnectOptions) -> Result<Vec<u8>, CloneError> {

@@ -103,7 +103,7 @@ impl Context {
 
 /// A bytea literal that means the same whatever `standard_conforming_strings` says.
 pub(crate) fn bytes(value: &[u8]) -> String {
-    let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = value.iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
     format!("pg_catalog.decode('{hex}', 'hex')")
 }
 

@@ -30,7 +30,9 @@ pub(crate) fn differences(source: &Facts, copy: &Facts) -> Vec<Objection> {
         let reason = match there.get(&object.identity) {
             None => "it could not be copied",
             Some(other) if other.definer != function.definer || other.body != function.body => "the copy differs",
-            Some(other) if named(source, &function.acl) != named(copy, &other.acl) => "the copy's privileges differ",
+            Some(other) if named(source, &function.acl, function.owner) != named(copy, &other.acl, other.owner) => {
+                "the copy's privileges differ"
+            }
             Some(other) if owner(source, function.owner) != owner(copy, other.owner) => "the copy's owner differs",
             Some(_) => continue,
         };
@@ -42,7 +44,8 @@ pub(crate) fn differences(source: &Facts, copy: &Facts) -> Vec<Objection> {
 fn relation_differs(source: &Facts, one: &Relation, copy: &Facts, other: &Relation) -> Option<&'static str> {
     let columns = |facts: &Facts, oid: Oid| {
         let all = facts.columns_of(oid).iter();
-        all.map(|c| (c.name.clone(), c.written_type.clone(), c.not_null, named(facts, &c.acl))).collect::<Vec<_>>()
+        let owner = facts.relation(oid).map_or(0, |one| one.owner);
+        all.map(|c| (c.name.clone(), c.written_type.clone(), c.not_null, named(facts, &c.acl, owner))).collect::<Vec<_>>()
     };
     let policies = |facts: &Facts, oid: Oid| {
         let mut all: Vec<_> = facts
@@ -66,7 +69,7 @@ fn relation_differs(source: &Facts, one: &Relation, copy: &Facts, other: &Relati
         ("kind", one.kind != other.kind),
         ("row-level security", (one.rls, one.rls_forced) != (other.rls, other.rls_forced)),
         ("owner", owner(source, one.owner) != owner(copy, other.owner)),
-        ("privileges", named(source, &one.acl) != named(copy, &other.acl)),
+        ("privileges", named(source, &one.acl, one.owner) != named(copy, &other.acl, other.owner)),
         ("query", one.definition != other.definition || one.options != other.options),
         ("columns", columns(source, one.oid) != columns(copy, other.oid)),
         ("policies", policies(source, one.oid) != policies(copy, other.oid)),
@@ -82,9 +85,10 @@ fn owner(facts: &Facts, oid: Oid) -> String {
     if oid == BOOTSTRAP { String::new() } else { facts.role_name(oid) }
 }
 
-fn named(facts: &Facts, acl: &Acl) -> BTreeMap<String, Vec<Privilege>> {
+/// Who may do what, without the owner: its rights stand in a list only where somebody granted or revoked something.
+fn named(facts: &Facts, acl: &Acl, own: Oid) -> BTreeMap<String, Vec<Privilege>> {
     let mut named: BTreeMap<String, Vec<Privilege>> = BTreeMap::new();
-    for grant in acl {
+    for grant in acl.iter().filter(|grant| grant.to != own) {
         let privileges = named.entry(owner(facts, grant.to)).or_default();
         privileges.extend(&grant.privileges);
         privileges.sort();

@@ -351,12 +351,12 @@ impl Planted {
         let table = quote::qualified(&relation.schema, &relation.name);
         let Some(filling) = self.fillings.get(&relation.oid) else { return format!("INSERT INTO {table} DEFAULT VALUES") };
         let columns: Vec<&Column> = filling.columns.iter().map(|(column, _)| column).filter(|c| named(c.number)).collect();
-        let names: Vec<String> = columns.iter().map(|column| quote::ident(&column.name)).collect();
+        let list: Vec<String> = columns.iter().map(|column| quote::ident(&column.name)).collect();
         let literals: Vec<&str> =
             columns.iter().filter_map(|column| values.get(&column.number)).map(String::as_str).collect();
         let overriding =
             if columns.iter().any(|column| column.identity.is_some()) { " OVERRIDING SYSTEM VALUE" } else { "" };
-        format!("INSERT INTO {table} ({}){overriding} VALUES ({})", names.join(", "), literals.join(", "))
+        format!("INSERT INTO {table} ({}){overriding} VALUES ({})", list.join(", "), literals.join(", "))
     }
 
     /// What was planted in the table for the tenant.

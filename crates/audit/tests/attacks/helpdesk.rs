@@ -1,8 +1,11 @@
 //! The helpdesk before and after its hardening: the same attacks, leaks before, proven isolated after.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use guardian_audit::attacks::{Arena, AttackOptions, Kind, Origin, Verdict, attack};
+use guardian_audit::{
+    attacks::{Arena, AttackOptions, Kind, Origin, Verdict, attack, clone::Copy},
+    finding::readable,
+};
 use guardian_model::Config;
 use guardian_postgres::{Declaration, apply, collect, plan};
 use guardian_testkit::{TestDatabase, unique};
@@ -65,4 +68,14 @@ async fn helpdesk_leaks_before_and_is_proven_isolated_after() {
     assert_eq!(open(&after), Vec::<String>::new());
     assert!(after.count(Verdict::ProvenIsolated) > 20, "{:#?}", after.objects.len());
     assert!(after.disclosed.iter().any(|line| line.contains("mailbox_pkey")), "{:?}", after.disclosed);
+
+    // The same in a copy, whose sessions log in: there what sessions see of each other counts too.
+    let facts = Arc::new(guardian_audit::collect(&mut admin).await.unwrap());
+    let (database_options, source) = (database.options(), Arc::clone(&facts));
+    let copy = tokio::task::spawn_blocking(move || Copy::throwaway(&database_options, &source)).await.unwrap().unwrap();
+    let copied = attack(&Arena::copy(&copy, facts), &options).await.unwrap();
+    assert_eq!(open(&copied), Vec::<String>::new(), "{:?}", copied.disclosed);
+    let sessions = attempt(&copied, &readable(&database.name), Kind::Activity).map(|one| one.verdict);
+    assert_eq!(sessions, Some(Verdict::ProvenIsolated));
+    tokio::task::spawn_blocking(move || drop(copy)).await.unwrap();
 }

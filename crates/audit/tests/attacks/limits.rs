@@ -5,9 +5,19 @@ use std::sync::Arc;
 use guardian_audit::{
     attacks::{Arena, AttackError, AttackOptions, By, Kind, Mode, Origin, Verdict, attack, clone::Copy},
     collect,
+    finding::readable,
 };
 
+use sqlx::{ConnectOptions as _, Row as _};
+
 use crate::bench::{Bench, attempt, open};
+
+/// The usual recipe: a policy over a setting that any SQL can write.
+const RECIPE: &str =
+    "CREATE TABLE note (tenant_id bigint NOT NULL, id integer, body varchar(12), PRIMARY KEY (tenant_id, id));
+    ALTER TABLE note ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; ALTER TABLE note OWNER TO {owner};
+    CREATE POLICY recipe ON note USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::bigint);
+    GRANT USAGE ON SCHEMA public TO {app}; GRANT SELECT, INSERT, UPDATE, DELETE ON note TO {app}";
 
 #[tokio::test]
 async fn a_control_that_fails_gives_not_shown() {
@@ -46,13 +56,7 @@ async fn a_context_that_is_none_proves_nothing() {
 
 #[tokio::test]
 async fn a_setting_that_anybody_writes_is_proposed_and_forged() {
-    let bench = Bench::with(
-        "CREATE TABLE note (tenant_id bigint NOT NULL, id integer, body varchar(12), PRIMARY KEY (tenant_id, id));
-         ALTER TABLE note ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; ALTER TABLE note OWNER TO {owner};
-         CREATE POLICY recipe ON note USING (tenant_id = nullif(current_setting('app.tenant_id', true), '')::bigint);
-         GRANT USAGE ON SCHEMA public TO {app}; GRANT SELECT, INSERT, UPDATE, DELETE ON note TO {app}",
-    )
-    .await;
+    let bench = Bench::with(RECIPE).await;
     let report = bench.attack().await;
     assert_eq!((report.context_origin, report.context_by), (Origin::Proposed, By::Application));
     assert_eq!(report.context.as_deref(), Some("SET \"app\".\"tenant_id\" = '{tenant}'"));
@@ -128,12 +132,33 @@ async fn a_copy_is_attacked_and_the_source_is_left_alone() {
     assert_eq!(report.verdict("shop.every_order"), Some(Verdict::Leaks), "{:#?}", open(&report));
     assert_eq!(report.verdict("shop.far"), Some(Verdict::NotShown), "{:#?}", open(&report));
     assert_eq!(report.verdict("shop.lines"), Some(Verdict::ProvenIsolated), "{:#?} {:?}", open(&report), report.disclosed);
-    use sqlx::{ConnectOptions as _, Row as _};
     let mut inside = copy.administrator().connect().await.unwrap();
     let kept = "SELECT (SELECT count(*) FROM pg_user_mapping) AS mappings, (SELECT count(*) FROM shop.countries WHERE code = 'CH') AS rows";
     let row = sqlx::raw_sql(sqlx::AssertSqlSafe(kept)).fetch_one(&mut inside).await.unwrap();
     assert_eq!((row.get_unchecked::<String, _>(0), row.get_unchecked::<String, _>(1)), ("0".to_owned(), "0".to_owned()));
     assert_eq!(bench.text("SELECT count(*)::text FROM shop.orders").await, "0", "nothing was planted in the source");
     drop(inside);
+    tokio::task::spawn_blocking(move || drop(copy)).await.unwrap();
+}
+
+/// Sessions that log in as one role see, and cancel, each other's statements until somebody closes that.
+#[tokio::test]
+async fn sessions_of_one_role_see_each_other() {
+    let bench = Bench::with(RECIPE).await;
+    let facts = Arc::new(collect(&mut bench.database().connect().await).await.unwrap());
+    let (options, source) = (bench.database().options(), Arc::clone(&facts));
+    let copy = tokio::task::spawn_blocking(move || Copy::throwaway(&options, &source)).await.unwrap().unwrap();
+    let report = bench.attack_with(&Arena::copy(&copy, facts), &bench.options()).await;
+    let database = readable(&bench.database().name);
+    for (kind, object) in [(Kind::Activity, &*database), (Kind::Signal, &database), (Kind::LargeObject, "\"large objects\"")]
+    {
+        assert_eq!(
+            attempt(&report, object, kind).map(|one| one.verdict),
+            Some(Verdict::Leaks),
+            "{kind:?}: {:#?}",
+            open(&report)
+        );
+    }
+    assert_eq!(attempt(&report, "public.note", Kind::Read).unwrap().verdict, Verdict::ProvenIsolated);
     tokio::task::spawn_blocking(move || drop(copy)).await.unwrap();
 }

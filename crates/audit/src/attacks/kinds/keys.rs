@@ -23,11 +23,7 @@ pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>) {
         for key in field.facts.constraints_of(table.oid).iter().filter(|key| key.kind == ConstraintKind::Foreign) {
             foreign(field, table, key, attacks);
         }
-        if field.facts.triggers_of(table.oid).iter().any(|trigger| trigger.enabled != 'D') {
-            for attack in &mut attacks[from..] {
-                attack.not_in_place.get_or_insert("its triggers would run, and what they do need not roll back");
-            }
-        }
+        field.keep_out_of_place(table, &mut attacks[from..]);
     }
 }
 

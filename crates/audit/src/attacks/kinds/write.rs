@@ -12,27 +12,32 @@ use crate::attacks::{
 use crate::facts::{Column, ConstraintKind, Privilege, Relation, RelationKind};
 use crate::finding::Object;
 
-const TRIGGERS_RUN: &str = "its triggers would run, and what they do need not roll back";
+/// Bits of `pg_relation_is_updatable`.
+const UPDATE: i32 = 4;
+const DELETE: i32 = 16;
 
 pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>) {
     for table in field.tables() {
         let from = attacks.len();
         changes(field, table, attacks);
         inserts(field, table, attacks);
-        if field.facts.triggers_of(table.oid).iter().any(|trigger| trigger.enabled != 'D') {
-            for attack in &mut attacks[from..] {
-                attack.not_in_place.get_or_insert(TRIGGERS_RUN);
-            }
-        }
+        field.keep_out_of_place(table, &mut attacks[from..]);
         let name = quote::qualified(&table.schema, &table.name);
         let truncate = vec![Step::Enter(Tenant::A), Step::Run(format!("TRUNCATE {name} CASCADE"))];
         let truncate = Attack::new(Kind::Truncate, Object::relation(table), truncate, Success::Completes);
         attacks.push(truncate.not_in_place("TRUNCATE locks everybody out"));
     }
-    // 4 UPDATE, 16 DELETE: bits of pg_relation_is_updatable.
-    let views = field.facts.relations.iter().filter(|view| view.kind == RelationKind::View && view.updatable & 20 != 0);
+    let views = field
+        .facts
+        .relations
+        .iter()
+        .filter(|view| view.kind == RelationKind::View && view.updatable & (UPDATE | DELETE) != 0);
     for view in views.filter(|view| field.tenancy.is_tenants(view.oid) && !super::super::plant::is_systems(&view.schema)) {
+        let from = attacks.len();
         changes(field, view, attacks);
+        for attack in &mut attacks[from..] {
+            attack.not_in_place.get_or_insert("the triggers of its tables would run, and what they do need not roll back");
+        }
     }
 }
 
