@@ -187,7 +187,7 @@ pub struct Policy {
 }
 
 pub(super) fn relations() -> String {
-    // Of the system's relations, only those whose privileges were changed since the cluster was made.
+    // Of the system's relations (and their columns), only those whose privileges were changed since the cluster was made.
     format!(
         "SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, c.relkind AS kind, c.relowner::int8 AS owner, \
            {} AS acl, c.relrowsecurity AS rls, c.relforcerowsecurity AS rls_forced, c.relispartition AS partition, \
@@ -208,7 +208,10 @@ pub(super) fn relations() -> String {
            LEFT JOIN pg_init_privs AS p ON p.classoid = 'pg_class'::regclass AND p.objoid = c.oid AND p.objsubid = 0 \
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_(toast|temp)' \
            AND (n.nspname NOT IN ('pg_catalog', 'information_schema') \
-             OR c.relacl IS NOT NULL AND p.initprivs IS DISTINCT FROM c.relacl) ORDER BY c.oid",
+             OR c.relacl IS NOT NULL AND p.initprivs IS DISTINCT FROM c.relacl \
+            OR c.oid IN (SELECT a.attrelid FROM pg_attribute AS a LEFT JOIN pg_init_privs AS q ON q.classoid = 'pg_class'::regclass \
+              AND q.objoid = a.attrelid AND q.objsubid = a.attnum WHERE a.attrelid < 16384 AND a.attacl IS NOT NULL \
+              AND q.initprivs IS DISTINCT FROM a.attacl)) ORDER BY c.oid",
         super::collect::acl("c.relacl", "r", "c.relowner")
     )
 }
@@ -225,8 +228,10 @@ pub(super) fn columns() -> String {
          FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace \
            JOIN pg_type AS t ON t.oid = a.atttypid \
            LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum \
+           LEFT JOIN pg_init_privs AS i ON i.classoid = 'pg_class'::regclass AND i.objoid = a.attrelid AND i.objsubid = a.attnum \
          WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') \
-           AND n.nspname !~ '^pg_(toast|temp)' AND n.nspname NOT IN ('pg_catalog', 'information_schema') \
+           AND n.nspname !~ '^pg_(toast|temp)' AND (n.nspname NOT IN ('pg_catalog', 'information_schema') \
+             OR a.attacl IS NOT NULL AND i.initprivs IS DISTINCT FROM a.attacl) \
          ORDER BY a.attrelid, a.attnum",
         super::collect::acl("a.attacl", "c", "c.relowner")
     )

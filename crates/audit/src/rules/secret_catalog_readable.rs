@@ -4,7 +4,8 @@ use guardian_postgres::quote;
 
 use super::grants;
 use crate::{
-    facts::Privilege,
+    Oid,
+    facts::{Privilege, Source},
     finding::{Hit, Object},
     rule::{Audit, Protects, Rule, Severity},
 };
@@ -39,9 +40,12 @@ Revoke it. Passwords that were readable must be changed.
 
 The views that filter by privileges (`pg_stats`, `pg_roles`, `pg_user_mappings`) stay silent.
 ",
-    needs: &[],
+    needs: &[Source::Columns],
     check,
 };
+
+/// Columns that tell by themselves, where SELECT is granted on columns only.
+const COLUMNS: [&str; 4] = ["rolpassword", "passwd", "umoptions", "subconninfo"];
 
 /// Name, severity, and what stands in it.
 const CATALOGS: &[(&str, Severity, &str)] = &[
@@ -63,7 +67,12 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
     catalogs
         .filter_map(|relation| {
             let (name, severity, holds) = CATALOGS.iter().find(|(name, ..)| *name == relation.name)?;
-            let held = grants::table_holders(audit, relation, Privilege::Select);
+            let secret = facts.columns_of(relation.oid).iter().filter(|one| COLUMNS.contains(&one.name.as_str()));
+            let acls = [&relation.acl].into_iter().chain(secret.map(|column| &column.acl));
+            let mut held: Vec<Oid> =
+                acls.flat_map(|acl| grants::holders(audit, acl, relation.owner, Privilege::Select)).collect();
+            held.sort_unstable();
+            held.dedup();
             let path = audit.reach.relation(relation).select()?;
             if held.is_empty() {
                 return None;

@@ -64,6 +64,12 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::new("GRD-PG-218", "C", "UPDATE pg_language SET lanpltrusted = true WHERE lanname = 'c'", "c"),
     Case::new("GRD-PG-220", "hashes", "GRANT SELECT ON pg_authid TO {app}", "pg_catalog.pg_authid"),
+    Case::new(
+        "GRD-PG-220",
+        "a column",
+        "GRANT SELECT (subconninfo) ON pg_subscription TO {app}",
+        "pg_catalog.pg_subscription",
+    ),
     Case::new("GRD-PG-220", "samples, to PUBLIC", "GRANT SELECT ON pg_statistic TO PUBLIC", "pg_catalog.pg_statistic"),
     Case::new(
         "GRD-PG-221",
@@ -142,6 +148,7 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "a confined language",
         "UPDATE pg_language SET lanpltrusted = false WHERE lanname = 'plpgsql'",
     ),
+    NearMiss::new("GRD-PG-220", "a column that tells nothing", "GRANT SELECT (rolname) ON pg_authid TO {app}"),
     NearMiss::new("GRD-PG-220", "another's", "GRANT SELECT ON pg_authid TO {staff}"),
     NearMiss::new(
         "GRD-PG-220",
