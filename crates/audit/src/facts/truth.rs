@@ -9,10 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::Oid;
 
 /// Which predicate of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredicateKind {
     /// A policy's USING.
+    #[default]
     Using,
     /// A policy's WITH CHECK.
     Check,
@@ -77,12 +78,6 @@ pub struct Truth {
     /// Why there is no verdict.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undecided: Option<String>,
-}
-
-impl Default for PredicateKind {
-    fn default() -> Self {
-        Self::Using
-    }
 }
 
 impl Truth {

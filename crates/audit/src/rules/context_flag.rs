@@ -48,8 +48,8 @@ superuser may set.
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {
     let flag = |decider: &Decider<'_>| -> Option<(Flag, String)> {
-        let flags = decider.truth?.opened_by.iter();
-        flags.filter_map(|flag| Some((flag.clone(), who_may_set(audit, &flag.setting)?))).next()
+        let mut flags = decider.truth?.opened_by.iter();
+        flags.find_map(|flag| Some((flag.clone(), who_may_set(audit, &flag.setting)?)))
     };
     let pick = |exposure: &Exposure<'_>, decider: &Decider<'_>| {
         flag(decider).is_some() && (decider.policy.permissive || exposure.lets_through())

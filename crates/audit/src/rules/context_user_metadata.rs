@@ -42,7 +42,7 @@ A policy that reads `app_metadata` stays silent here.
     check,
 };
 
-/// As Supabase and GoTrue call it; `app_metadata` is the part that the service alone writes.
+/// As Supabase calls it; `app_metadata` is the part that the service alone writes.
 const WORDS: [&str; 2] = ["user_metadata", "raw_user_meta_data"];
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {

@@ -6,4 +6,5 @@
 mod bench;
 mod cases;
 mod meta;
+mod tenancy;
 mod truth;

@@ -14,10 +14,14 @@ fn truth<'f>(facts: &'f Facts, policy: &str) -> &'f Truth {
     facts.truth(policy.oid, PredicateKind::Using).unwrap()
 }
 
-async fn tried(sql: &str) -> Truth {
+/// The verdicts on predicates, in their order, of one collection.
+async fn tried<const N: usize>(predicates: [&str; N]) -> [Truth; N] {
     let bench = Bench::new().await;
-    bench.execute(&format!("CREATE POLICY tried ON shop.orders USING ({sql})")).await;
-    truth(&bench.facts().await, "tried").clone()
+    let create = |(number, sql): (usize, &&str)| format!("CREATE POLICY tried_{number} ON shop.orders USING ({sql});");
+    let policies: Vec<String> = predicates.iter().enumerate().map(create).collect();
+    bench.execute(&policies.concat()).await;
+    let facts = bench.facts().await;
+    std::array::from_fn(|number| truth(&facts, &format!("tried_{number}")).clone())
 }
 
 /// A session's advisory lock outlives the rollback: whoever ran `shop.trap` left a trace.
@@ -69,10 +73,15 @@ async fn no_code_of_a_users_is_run() {
 
 #[tokio::test]
 async fn settings_that_steer_the_server_are_left_alone() {
-    let truth = tried("current_setting('search_path') = 'x'").await;
-    assert!(truth.undecided.unwrap().contains("search_path"));
-    let truth = tried("current_setting('app.' || lower(note)) = 'x'").await;
-    assert!(truth.undecided.unwrap().contains("not written out"));
+    let [steering, unnamed, claims] = tried([
+        "current_setting('search_path') = 'x'",
+        "current_setting('app.' || lower(note)) = 'x'",
+        "current_setting('claims', true) = 'x'",
+    ])
+    .await;
+    assert!(steering.undecided.unwrap().contains("search_path"));
+    assert!(unnamed.undecided.unwrap().contains("not written out"));
+    assert!(claims.undecided.is_some(), "a setting without a dot is the server's");
 }
 
 #[tokio::test]
@@ -105,28 +114,30 @@ async fn a_collector_that_may_not_set_the_register_says_so() {
 #[tokio::test]
 async fn predicates_get_the_verdicts_that_they_deserve() {
     let own = "tenant_id = nullif(current_setting('app.t', true), '')::uuid";
-    let held = tried(own).await;
-    assert!(held.holds_back() && held.own_tenant && !held.raises_when_empty, "{held:?}");
-    assert_eq!(held.settings, ["app.t"]);
-    let held = tried("tenant_id = (SELECT current_setting('app.t', true)::uuid)").await;
-    assert!(held.holds_back() && held.own_tenant && held.raises_when_empty, "{held:?}");
-    let held = tried("tenant_id = (current_setting('claims', true)::jsonb -> 'app' ->> 'tenant')::uuid").await;
-    assert!(held.undecided.is_some(), "a setting without a dot is the server's");
-    let held = tried("tenant_id = (current_setting('jwt.claims', true)::jsonb -> 'app' ->> 'tenant')::uuid").await;
-    assert!(held.holds_back() && held.own_tenant, "{held:?}");
-    let held = tried("tenant_id::text IN ('a', current_setting('app.t', true)) AND country <> 'x'").await;
-    assert!(held.holds_back() && held.own_tenant, "{held:?}");
-    let nobodys = tried(&format!("tenant_id IS NULL OR {own}")).await;
+    let [plain, wrapped, claim, spelled, nobodys, unset, some, flag, both, or_true, past, not_null] = tried([
+        own,
+        "tenant_id = (SELECT current_setting('app.t', true)::uuid)",
+        "tenant_id = (current_setting('jwt.claims', true)::jsonb -> 'app' ->> 'tenant')::uuid",
+        "tenant_id::text IN ('a', current_setting('app.t', true)) AND country <> 'x'",
+        &format!("tenant_id IS NULL OR {own}"),
+        &format!("coalesce(current_setting('app.t', true), '') = '' OR {own}"),
+        "country <> 'archived'",
+        &format!("current_setting('jwt.claims', true)::json ->> 'role' = 'boss' OR {own}"),
+        &format!("{own} AND current_setting('app.mode', true) = 'boss'"),
+        "tenant_id <> '00000000-0000-0000-0000-00000000dead' OR true",
+        "now() > '2000-01-01'",
+        "tenant_id IS NOT NULL",
+    ])
+    .await;
+    for held in [&plain, &wrapped, &claim, &spelled] {
+        assert!(held.holds_back() && held.own_tenant, "{held:?}");
+    }
+    assert!(!plain.raises_when_empty && wrapped.raises_when_empty, "{plain:?} {wrapped:?}");
+    assert_eq!(plain.settings, ["app.t"]);
     assert!(nobodys.true_on_null && nobodys.other_tenant == Rows::None, "{nobodys:?}");
-    let unset = tried(&format!("coalesce(current_setting('app.t', true), '') = '' OR {own}")).await;
     assert!(unset.without_context == Rows::All && unset.other_tenant == Rows::None, "{unset:?}");
-    let some = tried("country <> 'archived'").await;
     assert!(some.other_tenant == Rows::Some && !some.always_true, "{some:?}");
-    let flag = tried(&format!("current_setting('jwt.claims', true)::json ->> 'role' = 'boss' OR {own}")).await;
     assert_eq!(flag.opened_by[0].setting, "jwt.claims", "{flag:?}");
-    let both = tried(&format!("{own} AND current_setting('app.mode', true) = 'boss'")).await;
     assert!(both.holds_back(), "{both:?}");
-    assert!(tried("tenant_id <> '00000000-0000-0000-0000-00000000dead' OR true").await.always_true);
-    assert!(tried("now() > '2000-01-01'").await.always_true);
-    assert!(!tried("tenant_id IS NOT NULL").await.always_true);
+    assert!(or_true.always_true && past.always_true && !not_null.always_true);
 }
