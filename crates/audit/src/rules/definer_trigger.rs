@@ -46,18 +46,18 @@ A trigger whose function has its caller's rights stays silent, and so does one o
 };
 
 fn check(audit: &Audit<'_>) -> Vec<Hit> {
-    let mut open_tables = OpenTables::default();
+    let mut tables = OpenTables::default();
     let triggers = definers(audit).into_iter().filter(|definer| definer.by_trigger);
     triggers
         .filter_map(|definer| {
             let function = definer.function;
-            let open = open_tables.to(audit, function.owner);
+            let open = tables.to(audit, function.owner);
             let body = function.body.as_deref().unwrap_or_default();
             let named = open.iter().find(|(table, _)| mentions(body, &table.name));
             let (table, why) = *named.or_else(|| open.first())?;
-            let (owner, name) = (audit.facts.role_name(function.owner), readable_in(&table.schema, &table.name));
-            let hint = if named.is_some() { "; its text names that table" } else { "" };
-            let evidence = format!("undecided: it runs as {owner:?}, which {why} (as to {name}){hint}");
+            let (owner, label) = (audit.facts.role_name(function.owner), readable_in(&table.schema, &table.name));
+            let clue = if named.is_some() { "; its text names that table" } else { "" };
+            let evidence = format!("undecided: it runs as {owner:?}, which {why} (as to {label}){clue}");
             let severity = if named.is_some() { Severity::Medium } else { Severity::Low };
             let sql = format!("ALTER FUNCTION {} SECURITY INVOKER;", revoke::signature(function));
             let note = "whoever writes the row then needs its privileges; or give it to a role that the policies apply to";
