@@ -159,6 +159,7 @@ impl Writer<'_> {
 
     fn checks(&self, text: &mut String, tables: &[&Table]) -> std::fmt::Result {
         let column = ident(&self.proposal.tenant.column);
+        let owned: BTreeMap<Oid, &Table> = tables.iter().map(|table| (table.oid, *table)).collect();
         writeln!(text, "\n-- Nothing may be left without a tenant.")?;
         for table in tables {
             let is_nullable = || {
@@ -176,11 +177,15 @@ impl Writer<'_> {
             let message = format!(" rows of {} have no tenant", called(table));
             writeln!(text, "{}", refuse(&count, &message, &hint))?;
         }
-        writeln!(text, "\n-- No row may refer to another tenant's: the composite foreign keys will not have it.")?;
+        let mut references = String::new();
         for table in tables {
             for constraint in self.facts.constraints_of(table.oid) {
-                self.check_reference(text, table, constraint, tables)?;
+                self.check_reference(&mut references, table, constraint, &owned)?;
             }
+        }
+        if !references.is_empty() {
+            writeln!(text, "\n-- No row may refer to another tenant's: the composite foreign keys will not have it.")?;
+            text.push_str(&references);
         }
         Ok(())
     }
@@ -190,10 +195,10 @@ impl Writer<'_> {
         text: &mut String,
         table: &Table,
         foreign: &Constraint,
-        tables: &[&Table],
+        owned: &BTreeMap<Oid, &Table>,
     ) -> std::fmt::Result {
         let tenant = &self.proposal.tenant.column;
-        let target = foreign.target.and_then(|target| tables.iter().find(|table| table.oid == target));
+        let target = foreign.target.and_then(|target| owned.get(&target));
         let Some(target) = target.filter(|_| foreign.kind == ConstraintKind::Foreign && !foreign.inherited) else {
             return Ok(());
         };
@@ -219,9 +224,9 @@ impl Writer<'_> {
             sql_name(target),
             joined.join(" AND ")
         );
-        let message = format!(" rows of {} refer to another tenant''s row of {}", called(table), called(target));
+        let message = format!(" rows of {} refer to another tenant's row of {}", called(table), called(target));
         let hint = format!("correct `{}` of these rows, then run this file again", columns.join(", "));
-        writeln!(text, "{}", refuse(&count, &message.replace("''", "'"), &hint))
+        writeln!(text, "{}", refuse(&count, &message, &hint))
     }
 
     /// Where no key will begin with the tenant.
@@ -400,7 +405,8 @@ fn refuse(count: &str, message: &str, hint: &str) -> String {
 
 /// `DO`, quoted by dollars in a way that no name in the body can end.
 fn anonymous(body: &str) -> String {
-    let tag = (0_u32..)
+    // Of so many tags, a body of this length cannot hold all.
+    let tag = (0..=body.len())
         .map(|n| if n == 0 { "$guardian$".to_owned() } else { format!("$guardian{n}$") })
         .find(|tag| !body.contains(tag.as_str()))
         .unwrap_or_else(|| "$guardian$".to_owned());

@@ -39,7 +39,7 @@ const TENANTS: [(&str, u32); 34] = [
 ];
 
 /// Words for tables that hold the same for everybody.
-const LOOKUPS: [&str; 38] = [
+const LOOKUPS: [&str; 36] = [
     "country",
     "currency",
     "language",
@@ -75,8 +75,6 @@ const LOOKUPS: [&str; 38] = [
     "zipcode",
     "mimetype",
     "lookup",
-    "setting",
-    "config",
     "translation",
 ];
 

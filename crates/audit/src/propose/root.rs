@@ -52,6 +52,8 @@ const NEAR_PERCENT: usize = 75;
 const RANK_MIN: u32 = 2;
 const ALTERNATIVES_MAX: usize = 5;
 const WEIGHT_OF_NAME: usize = 10;
+/// From this score on, and with nothing near, the choice is sure.
+const SCORE_SURE: usize = 80;
 const WEIGHT_OF_POLICIES: usize = 200;
 
 /// Chooses; what the user named is taken without asking for evidence.
@@ -76,11 +78,13 @@ pub(super) fn find<'f>(graph: &Graph<'f>, options: &Options) -> Result<Root<'f>,
     let Some(best) = candidates.next() else { return Err(ProposeError::NoTenant { hubs: hubs(graph) }) };
     let alternatives: Vec<Candidate> = candidates.filter(|one| one.tables > 0).take(ALTERNATIVES_MAX).collect();
     let near = alternatives.iter().any(|one| one.score * 100 >= best.score * NEAR_PERCENT);
-    let confidence = match (options.tenant_root.is_some() || options.tenant_column.is_some(), near) {
-        (true, _) => Confidence::High,
-        (false, true) => Confidence::Low,
-        (false, false) if best.tables < 2 || best.score < 80 => Confidence::Medium,
-        (false, false) => Confidence::High,
+    let is_named = options.tenant_root.is_some() || options.tenant_column.is_some();
+    let confidence = if !is_named && near {
+        Confidence::Low
+    } else if !is_named && (best.tables < 2 || best.score < SCORE_SURE) {
+        Confidence::Medium
+    } else {
+        Confidence::High
     };
     chosen(graph, best, confidence, alternatives)
 }
