@@ -70,6 +70,9 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
         .filter(|definer| !is_guardians(definer.function))
         .filter_map(|definer| {
             let function = definer.function;
+            if facts.role(function.owner).is_none_or(|owner| owner.superuser) {
+                return None;
+            }
             let held = privileges_of(facts, function.owner);
             let holds = |grant: &&crate::facts::Grant| grant.privileges.contains(&Privilege::Set) && held.contains(&grant.to);
             let granted = grants.iter().find(|grant| grant.acl.iter().any(|one| holds(&one)))?;
