@@ -306,7 +306,8 @@ impl Campaign<'_> {
                 .push("no tenant context is known (--context-sql says it), so the role was attacked as it is".to_owned());
         }
         disclosed.push(
-            "PostgreSQL keeps no role from learning how many rows there are (EXPLAIN, pg_class.reltuples, gaps in numbers              drawn from a shared sequence) or from hearing every NOTIFY of the database"
+            "PostgreSQL keeps no role from learning how many rows there are (EXPLAIN, pg_class.reltuples, gaps in numbers of a \
+             shared sequence) or from hearing every NOTIFY of the database"
                 .to_owned(),
         );
         self.disclosed.extend(disclosed);

@@ -79,10 +79,9 @@ fn relation_differs(source: &Facts, one: &Relation, copy: &Facts, other: &Relati
     .find_map(|(what, differs)| differs.then_some(what))
 }
 
-/// A role by its name; the two superusers who made the clusters count as one.
+/// A role by its name. Superusers count as one: the copy has one more, and what they own their rights reach alike.
 fn owner(facts: &Facts, oid: Oid) -> String {
-    const BOOTSTRAP: Oid = 10;
-    if oid == BOOTSTRAP { String::new() } else { facts.role_name(oid) }
+    if facts.role(oid).is_some_and(|role| role.superuser) { String::new() } else { facts.role_name(oid) }
 }
 
 /// Who may do what, without the owner: its rights stand in a list only where somebody granted or revoked something.
