@@ -207,7 +207,10 @@ fn migrations_are_audited_on_a_server_of_their_own() {
     assert_eq!(objects, ["public.lines", "public.orders"]);
     let left_out: Vec<_> = report["left_out"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
     let about_the_server = |id: &str| left_out.iter().any(|left| left == id);
-    assert!(!about_the_server("GRD-PG-101") && !about_the_server("GRD-PG-001"), "{left_out:?}");
+    for judged in ["GRD-PG-001", "GRD-PG-101", "GRD-PG-205", "GRD-PG-213"] {
+        assert!(!about_the_server(judged), "{left_out:?}");
+    }
+    assert!(about_the_server("GRD-PG-507"), "{left_out:?}");
     let of_left_out =
         report["findings"].as_array().unwrap().iter().filter(|it| about_the_server(it["rule"].as_str().unwrap()));
     assert_eq!(of_left_out.count(), 0);

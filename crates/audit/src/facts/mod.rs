@@ -168,13 +168,6 @@ pub enum Source {
     Truths,
 }
 
-impl Source {
-    /// Whether it tells of the server and of what else is on it, not of one database's schema.
-    pub const fn is_of_server(self) -> bool {
-        matches!(self, Self::Settings | Self::HbaRules | Self::Databases | Self::Passwords | Self::Slots)
-    }
-}
-
 /// The word that the facts have for it: `role_settings`.
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -40,8 +40,9 @@ fn files() -> Vec<(String, String)> {
 /// Pages of rules that are gone.
 fn leftovers(root: &Path, files: &[(String, String)]) -> Vec<String> {
     let entries = fs::read_dir(root.join(rule_docs::FOLDER)).into_iter().flatten().flatten();
-    let found = entries.map(|entry| format!("{}/{}", rule_docs::FOLDER, entry.file_name().to_string_lossy()));
-    found.filter(|name| name.ends_with(".md") && !files.iter().any(|(one, _)| one == name)).collect()
+    let pages = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "md"));
+    let found = pages.map(|entry| format!("{}/{}", rule_docs::FOLDER, entry.file_name().to_string_lossy()));
+    found.filter(|name| !files.iter().any(|(one, _)| one == name)).collect()
 }
 
 impl Generate {

@@ -151,8 +151,10 @@ fn read(folder: &Path) -> anyhow::Result<Vec<File>> {
 
 /// `0001_orders.down.sql` takes back what `0001_orders.up.sql` did.
 fn is_up(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    path.is_file() && name.ends_with(".sql") && !name.ends_with(".down.sql") && !name.ends_with("_down.sql")
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let is_sql = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("sql"));
+    let is_down = [".down", "_down"].iter().any(|ending| stem.ends_with(ending));
+    path.is_file() && is_sql && !is_down
 }
 
 /// Files with both ways in one would be undone as soon as they are done.
