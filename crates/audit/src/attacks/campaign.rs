@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     facts::{Facts, Oid},
+    finding::readable,
     reach::Reach,
     tenancy::Tenancy,
 };
@@ -270,7 +271,8 @@ impl Campaign<'_> {
     /// A key that is meant to be unique over all tenants is an oracle on purpose.
     fn accept(&mut self, attack: &attack::Attack, judged: Judged) -> Judged {
         let attack::Success::Violates(key) = &attack.success else { return judged };
-        match (self.options.accepted_keys.get(key), &judged) {
+        let key = format!("{} on {}", readable(key), attack.object.identity);
+        match (self.options.accepted_keys.get(&key), &judged) {
             (Some(reason), Judged::Leaks { .. }) => {
                 let line = format!("{key} is unique over all tenants, which was accepted: {reason}");
                 if !self.disclosed.contains(&line) {

@@ -84,7 +84,8 @@ pub struct AttackOptions {
     pub tenant_columns: Vec<String>,
     /// How a session enters a tenant, with `{tenant}` (or `{tenant_hex}`) for the key; `None`: proposed from the policies.
     pub context_sql: Option<String>,
-    /// Unique keys, by constraint or index, that are meant to be unique over all tenants, with the reason.
+    /// Unique keys that are meant to be unique over all tenants, as findings name them (`mailbox_pkey on public.mailbox`), with
+    /// the reason.
     pub accepted_keys: BTreeMap<String, String>,
     /// Go on although the database looks like production.
     pub yes: bool,

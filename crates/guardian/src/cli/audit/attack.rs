@@ -1,10 +1,11 @@
 //! `--attack`: what the rules say is tried, as tenant A against tenant B.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use guardian_audit::{
-    Facts,
+    Facts, ObjectKind,
     attacks::{Arena, AttackOptions, AttackReport, attack, clone::Copy},
+    exceptions::Excepted,
 };
 use sqlx::postgres::PgConnectOptions;
 
@@ -43,6 +44,7 @@ impl AttackArguments {
         facts: &Facts,
         app_roles: &[String],
         tenant_columns: &[String],
+        accepted: &[Excepted],
         output: Output,
     ) -> anyhow::Result<Option<AttackReport>> {
         let Some(database) = database.filter(|_| self.attack) else { return Ok(None) };
@@ -50,7 +52,12 @@ impl AttackArguments {
             app_roles: app_roles.to_vec(),
             tenant_columns: tenant_columns.to_vec(),
             context_sql: self.context_sql.clone(),
-            accepted_keys: BTreeMap::new(),
+            // A key that is meant to be unique over all tenants is an oracle on purpose.
+            accepted_keys: accepted
+                .iter()
+                .filter(|one| matches!(one.finding.object.kind, ObjectKind::Constraint | ObjectKind::Index))
+                .map(|one| (one.finding.object.identity.clone(), one.reason.clone()))
+                .collect(),
             yes: self.yes_attack,
         };
         if self.in_place {

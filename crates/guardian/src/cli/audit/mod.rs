@@ -144,7 +144,8 @@ impl Audit {
             baseline.apply(&mut report);
         }
         let Self { app_roles, tenant_columns, .. } = self;
-        report.attack = self.attack.run(source.database(), &facts, app_roles, tenant_columns, output).await?;
+        report.attack =
+            self.attack.run(source.database(), &facts, app_roles, tenant_columns, &report.excepted, output).await?;
         if let Some(attack) = &mut report.attack {
             attack.join(&report.findings);
         }
