@@ -4,7 +4,10 @@
 //! cost a round trip each. It runs in the collector's read-only transaction and writes nothing: the answers come back in a
 //! setting of the transaction. Predicates that read the same are tried once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
 
 use guardian_postgres::quote::{ident, literal};
 use serde_json::{Value, json};
@@ -17,6 +20,8 @@ use super::{
 
 /// Predicates of one DO block.
 const BATCH_LEN: usize = 50;
+/// For all of them together; what is left then is undecided.
+const TIME_MAX: Duration = Duration::from_mins(1);
 /// Constants of a predicate that are tried as values.
 const CONSTANTS_MAX: usize = 6;
 
@@ -142,8 +147,9 @@ pub(super) async fn evaluate(
         of_each.push((truth, indexes));
     }
     // Unset contexts come first: a setting that was set once is never unset again.
-    run(connection, &mut trials, |kind| kind == Kind::Unset).await?;
-    run(connection, &mut trials, |kind| kind != Kind::Unset).await?;
+    let end = Instant::now() + TIME_MAX;
+    run(connection, &mut trials, |kind| kind == Kind::Unset, end).await?;
+    run(connection, &mut trials, |kind| kind != Kind::Unset, end).await?;
     let verdicts: Vec<Truth> = trials.iter().map(Trial::verdict).collect();
     let worst = |(mut truth, indexes): (Truth, Vec<usize>)| {
         for (at, verdict) in indexes.into_iter().map(|index| &verdicts[index]).enumerate() {
@@ -182,11 +188,23 @@ fn refusal(predicate: &Predicate, free: &BTreeMap<String, bool>, roles: &[String
 }
 
 /// Runs the contexts of one phase, many predicates a statement; where a statement fails, each predicate by itself.
-async fn run(connection: &mut PgConnection, trials: &mut [Trial], phase: fn(Kind) -> bool) -> Result<(), sqlx::Error> {
+async fn run(
+    connection: &mut PgConnection,
+    trials: &mut [Trial],
+    phase: fn(Kind) -> bool,
+    end: Instant,
+) -> Result<(), sqlx::Error> {
+    let late = |trial: &mut Trial| trial.failed = Some("the time for trying predicates was used up".to_owned());
     for batch in trials.chunks_mut(BATCH_LEN) {
+        if Instant::now() >= end {
+            batch.iter_mut().for_each(late);
+            continue;
+        }
         if attempt(connection, batch, phase, "20s").await?.is_some() {
             for trial in batch.chunks_mut(1) {
-                if let Some(reason) = attempt(connection, trial, phase, "2s").await? {
+                if Instant::now() >= end {
+                    late(&mut trial[0]);
+                } else if let Some(reason) = attempt(connection, trial, phase, "2s").await? {
                     trial[0].failed = Some(format!("it could not be tried: {reason}"));
                 }
             }
