@@ -88,9 +88,9 @@ impl Init {
         let config = Config::parse("guardian.toml", &config_text)
             .map_err(|error| Failure::usage(error.to_string()).advise("give the application another --name"))?;
         let hardening = foresee(&options, &proposal, &Declaration::from(&config)).await?;
-        files.write(&files.config, &config_text, self.force)?;
-        files.write(&files.migration, &proposal.migration(&facts), self.force)?;
-        files.write(&files.hardening, &script(&hardening), self.force)?;
+        write(&files.config, &config_text, self.force)?;
+        write(&files.migration, &proposal.migration(&facts), self.force)?;
+        write(&files.hardening, &script(&hardening), self.force)?;
         let names = files.all().map(|path| path.display().to_string());
         let written = Written { proposal: &proposal, to_decide: &hardening.refusals, files: names.to_vec() };
         output.result(&written, |written| show(written, output))
@@ -226,22 +226,23 @@ impl Files {
             .advise("write elsewhere with --output FOLDER, or over it with --force")
             .into())
     }
+}
 
-    /// Without `force` never over a file, not even over one that came between.
-    fn write(&self, path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
-        let failed = || format!("cannot write `{}`", path.display());
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).with_context(failed)?;
-        }
-        let mut file = if force { File::create(path) } else { OpenOptions::new().write(true).create_new(true).open(path) }
-            .with_context(failed)?;
-        file.write_all(text.as_bytes()).with_context(failed)
+/// Without `force` never over a file, not even over one that came between.
+fn write(path: &Path, text: &str, force: bool) -> anyhow::Result<()> {
+    let failed = || format!("cannot write `{}`", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(failed)?;
     }
+    let mut file = if force { File::create(path) } else { OpenOptions::new().write(true).create_new(true).open(path) }
+        .with_context(failed)?;
+    file.write_all(text.as_bytes()).with_context(failed)
 }
 
 /// The migration's name among those that are there, and whether others than its own are.
 fn migration_name(names: Vec<String>) -> (String, bool) {
-    let mut sql: Vec<String> = names.into_iter().filter(|name| name.ends_with(".sql")).collect();
+    let mut sql: Vec<String> =
+        names.into_iter().filter(|name| Path::new(name).extension().is_some_and(|end| end == "sql")).collect();
     sql.sort();
     let own = sql.iter().rfind(|name| name.ends_with(MIGRATION)).cloned();
     let others = sql.iter().filter(|name| !name.ends_with(MIGRATION)).count();
