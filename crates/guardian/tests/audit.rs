@@ -135,7 +135,8 @@ async fn exceptions_and_baselines_make_it_pass() {
                 it["rule"], it["object"]["identity"]
             )
         })
-        .collect();
+        .collect::<Vec<_>>()
+        .concat();
     fs::write(shop.folder.path().join("allow.toml"), &entries).unwrap();
     let allowed = shop.audit(&["--exceptions", "allow.toml"]);
     assert_eq!(allowed.status.code(), Some(0), "{}", text(&allowed.stdout));
