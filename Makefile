@@ -41,7 +41,7 @@ lint: tools ## Check the format, and let no warning through
 	cargo fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 
-generate: tools ## Write the generated files anew: docs/openapi.json, docs/guardian.schema.json, docs/cli.md
+generate: tools ## Write the generated files anew: the API, the schema of guardian.toml, docs/cli.md, docs/rules
 	$(CARGO) run --quiet --package guardian -- generate
 
 matrix: ## Fetch PostgreSQL 13, 14 and 18, so that the tests run on them too

@@ -81,20 +81,44 @@ done
 gateway=$(cat "$state/sql.addr")
 note "ready after $((SECONDS - began)) s at http://$(cat "$state/api.addr"), for PostgreSQL clients at $gateway"
 
-heading "2. The application's tables, then what keeps tenants apart in them"
+heading "2. The application's tables, with the rights that a team would give: what the auditor finds"
 guardian migrate || die "the migrations did not go through"
+command -v psql > /dev/null || PATH=$PATH:$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
+socket=$(sed -n 5p "$state/cluster/data/postmaster.pid")
+port=$(sed -n 4p "$state/cluster/data/postmaster.pid")
+# What is the administrator's: reading the catalog, and making the role that `apply` will find.
+admin() { PGPASSWORD=$(cat "$state/superuser.password") "$@"; }
+admin psql -X -q -h "$socket" -p "$port" -U guardian_admin -d helpdesk -v ON_ERROR_STOP=1 > /dev/null << 'END' || die "no role"
+CREATE ROLE helpdesk_app LOGIN;
+GRANT USAGE ON SCHEMA public TO helpdesk_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO helpdesk_app;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO helpdesk_app;
+END
+audit() {
+    admin "$binary" audit --url "postgres://guardian_admin@localhost/helpdesk?host=$socket&port=$port" \
+        --app-role helpdesk_app --exceptions "$here/guardian-audit.toml" --attack --fail-on never > "$1" 2>&1
+}
+if audit "$state/audit-before.txt"; then die "the auditor finds nothing wrong with tables that are open"; fi
+grep -E '^leaks ' "$state/audit-before.txt" | head -n 4 || die "no attack got through; see $state/audit-before.txt"
+tail -n 5 "$state/audit-before.txt" | grep -E '^(attacks:|[0-9]+ critical)'
+note "each with the statements that show it, and the SQL that mends it: ${state#"$PWD"/}/audit-before.txt"
+
+heading "3. What keeps tenants apart in them, and what the auditor finds now"
 guardian apply --yes > "$state/apply.log" || die "the hardening did not go through; see $state/apply.log"
 head -n 1 "$state/apply.log"
 note "$(grep -c '^✓' "$state/apply.log") statements with their reasons, and what remains open: ${state#"$PWD"/}/apply.log"
+audit "$state/audit-after.txt" || die "the auditor is not content with the hardened tables; see $state/audit-after.txt"
+if grep -q -E '^(leaks|not shown) ' "$state/audit-after.txt"; then die "not everything is proven; see $state/audit-after.txt"; fi
+grep -E '^proven isolated ' "$state/audit-after.txt" | head -n 4
+tail -n 5 "$state/audit-after.txt" | grep -E '^(attacks:|[0-9]+ critical)'
 
-heading "3. Four tenants, three isolation models"
+heading "4. Four tenants, three isolation models"
 for tenant in acme:pro globex:pro initech:business umbrella:enterprise; do
     printf '%s\n' "$bold${tenant%:*}$plain on tier ${tenant#*:}"
     guardian tenant create "${tenant%:*}" --tier "${tenant#*:}" || die "${tenant%:*} could not be made"
 done
 
-heading "4. Each one's data, loaded through the SQL gateway by a connection that is bound to it"
-command -v psql > /dev/null || PATH=$PATH:$(ls -d /usr/lib/postgresql/*/bin | tail -n 1)
+heading "5. Each one's data, loaded through the SQL gateway by a connection that is bound to it"
 # The application's one login. Its URL has the word TENANT where the tenant's name goes.
 login=$(guardian --quiet login create helpdesk --any-tenant) || die "no login could be made"
 password=${login#*TENANT:}
@@ -123,7 +147,7 @@ for entry in "${sizes[@]}"; do
     note "loaded $tenant"
 done
 
-heading "5. Read back: everybody sees what is theirs, and all of it"
+heading "6. Read back: everybody sees what is theirs, and all of it"
 everything="SELECT count(*) || ' tickets of ' || count(DISTINCT tenant_id) || ' tenant' FROM ticket"
 canaries="SELECT string_agg(name, ', ' ORDER BY name) FROM organization WHERE name LIKE 'canary of %'"
 for entry in "${sizes[@]}"; do
@@ -137,7 +161,7 @@ done
 [[ $(by_ticket acme -c "$canaries") == "canary of acme" ]] || die "a session by ticket should see acme's canary and no other"
 note "a session of \`guardian psql acme\`, past the gateway, sees the same"
 
-heading "6. acme, free to send any SQL, tries to reach globex, initech and umbrella"
+heading "7. acme, free to send any SQL, tries to reach globex, initech and umbrella"
 attempts=0
 breaches=0
 fingerprint="SELECT md5(string_agg(t::text, '|' ORDER BY t::text)) FROM (SELECT id, name FROM organization) AS t"
@@ -249,7 +273,7 @@ for index in "${!sizes[@]}"; do
     breaches=$((breaches + 1))
 done
 
-heading "7. What a pooler would leak: acme leaves its session behind on the one server connection that globex gets next"
+heading "8. What a pooler would leak: acme leaves its session behind on the one server connection that globex gets next"
 # Each is left by acme, and looked for by globex with a statement that says LEAKED when it is there.
 leave="SET work_mem = '77MB';
 SET helpdesk.user_name = 'root of acme';

@@ -3,11 +3,11 @@
 use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
-        AuditEntry, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken, DeleteTenant, GatewayEvent,
+        AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken, DeleteTenant, GatewayEvent,
         HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run, SetTier, StartMigration, Status,
         TenantChange, TicketGrant, Token,
     },
-    query::{AuditQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
+    query::{AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
     snapshot::Delta,
 };
 use reqwest::Method;
@@ -124,6 +124,16 @@ impl Client {
     /// One page of incidents.
     pub async fn incidents(&self, query: &IncidentQuery) -> Result<Page<Incident>, ClientError> {
         self.send(self.request(Method::GET, &["v1", "incidents"])?.query(query)).await
+    }
+
+    /// One page of audits.
+    pub async fn audits(&self, query: &AuditRunQuery) -> Result<Page<AuditRun>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "audits"])?.query(query)).await
+    }
+
+    /// What audits found.
+    pub async fn audit_findings(&self, query: &AuditFindingQuery) -> Result<Vec<AuditFinding>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "audits", "findings"])?.query(query)).await
     }
 
     /// Every token, without secrets.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling, Role, RunId,
+    AuditRunId, ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling, Role, RunId,
     Slug, Switch, Tenant, TenantId, TicketId, TierName, TokenId,
 };
 
@@ -242,6 +242,50 @@ pub struct Incident {
     pub opened_at: Timestamp,
     /// When it was over.
     pub closed_at: Option<Timestamp>,
+}
+
+/// One audit of the application's shared place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditRun {
+    /// Its id.
+    pub id: AuditRunId,
+    /// What was audited: `cluster/database/schema`.
+    pub place: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it ended; absent while it runs, and for ever if it was cut off.
+    pub finished_at: Option<Timestamp>,
+    /// Why it came to no verdict.
+    pub error: Option<String>,
+    /// How many findings of each severity; a severity without any is left out.
+    pub findings: Option<BTreeMap<String, u32>>,
+    /// How many rules could not run.
+    pub could_not_run: Option<u32>,
+}
+
+/// What audits of the application's shared place found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AuditFinding {
+    /// Where: `cluster/database/schema`.
+    pub place: String,
+    /// The same in every audit.
+    pub fingerprint: String,
+    /// The rule, such as `GRD-PG-001`.
+    pub rule: String,
+    /// `note`, `low`, `medium`, `high` or `critical`.
+    pub severity: String,
+    /// The object.
+    pub object: String,
+    /// What is wrong.
+    pub title: String,
+    /// What the catalog says.
+    pub evidence: String,
+    /// When it was first seen.
+    pub first_seen: Timestamp,
+    /// When it was last seen.
+    pub last_seen: Timestamp,
+    /// When it was first seen to be gone.
+    pub gone_at: Option<Timestamp>,
 }
 
 /// One line of the audit log.

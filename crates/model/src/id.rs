@@ -125,6 +125,8 @@ typed_ids! {
     TicketId = "tkt", "ticket";
     /// Names a run: one pass of `apply` or `migrate`.
     RunId = "run", "run";
+    /// Names one audit of the schedule.
+    AuditRunId = "aud", "audit";
 }
 
 #[cfg(test)]

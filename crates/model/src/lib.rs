@@ -22,7 +22,7 @@ pub mod tier;
 pub use access::{Permission, Role};
 pub use capability::{Capability, Ticket};
 pub use config::Config;
-pub use id::{IncidentId, OperationId, RunId, TenantId, TicketId, TokenId};
+pub use id::{AuditRunId, IncidentId, OperationId, RunId, TenantId, TicketId, TokenId};
 pub use key::{KeyType, TenantKey};
 pub use login::{Login, LoginProof, LoginScope, Switch};
 pub use name::{ClusterName, LoginName, TierName};

@@ -71,6 +71,28 @@ pub struct IncidentQuery {
     pub limit: Option<u32>,
 }
 
+/// Which audits, newest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditRunQuery {
+    /// `next_cursor` of the page before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Rows on the page: 1 to 500, 100 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Which findings of audits, worst first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(default, deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AuditFindingQuery {
+    /// Those that are gone, too.
+    pub gone: bool,
+}
+
 /// Which lines of the audit log, newest first. A page looks at a bounded stretch of the log: it may be empty and yet have a
 /// next one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]

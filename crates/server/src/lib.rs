@@ -4,6 +4,7 @@
 //! business), and any endpoint that accepts a command, a path or SQL to execute.
 
 mod api;
+pub mod audits;
 mod auth;
 mod config;
 mod edge;
@@ -63,6 +64,7 @@ pub async fn serve(listener: TcpListener, state: AppState) -> io::Result<()> {
         let state = state.clone();
         async move { state.publisher().run(state.stop()).await }
     });
+    tasks.spawn(audits::run(state.clone(), state.stop().clone()));
     let stop = state.stop().clone();
     let service = router(state).into_make_service_with_connect_info::<Peer>();
     let served = axum::serve(Bounded::new(listener), service).with_graceful_shutdown(stop.cancelled_owned()).await;

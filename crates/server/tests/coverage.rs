@@ -97,6 +97,8 @@ fn cases() -> Vec<Case> {
         Case::new("operation.retry", TenantWrite, 200).given(Given::Stuck),
         Case::new("operation.cancel", TenantWrite, 200).given(Given::Leaving),
         Case::new("incident.list", PlatformRead, 200),
+        Case::new("audit.list", PlatformRead, 200),
+        Case::new("audit.findings", PlatformRead, 200),
         Case::new("token.list", TokenWrite, 200),
         Case::new("token.create", TokenWrite, 201).body(|_| Some(json!({ "name": "a robot", "role": "auditor" }))),
         Case::new("token.revoke", TokenWrite, 204),

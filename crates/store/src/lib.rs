@@ -6,6 +6,7 @@
 
 mod application;
 mod audit;
+mod audits;
 mod begin;
 mod claim;
 mod error;
@@ -30,6 +31,7 @@ mod vault;
 use sqlx::PgPool;
 
 pub use audit::{AuditFilter, AuditRecord, Outcome};
+pub use audits::{AUDIT_FINDINGS_MAX, FoundNow};
 pub use begin::{BeginError, Begun, Idempotency, Lease, NewTenant};
 pub use claim::{Claim, ClaimError};
 pub use error::{ListError, StoreError};

@@ -8,11 +8,12 @@ use std::{
 
 use anyhow::Context;
 use clap::CommandFactory;
+use guardian_audit::rule_docs;
 
 use super::Cli;
 use crate::output::{Failure, Output};
 
-/// Write the generated files of the repository: the API, the configuration's schema, the command line's reference
+/// Write the generated files of the repository: the API, the configuration's schema, the command line's reference, the rules
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  guardian generate\n  guardian generate --check")]
 pub(crate) struct Generate {
@@ -25,19 +26,40 @@ pub(crate) struct Generate {
 }
 
 /// Every generated file with its content.
-fn files() -> [(&'static str, String); 3] {
-    [
-        ("docs/openapi.json", guardian_server::openapi_json()),
-        ("docs/guardian.schema.json", guardian_model::config::json_schema()),
-        ("docs/cli.md", reference()),
-    ]
+fn files() -> Vec<(String, String)> {
+    let mut files = vec![
+        ("docs/openapi.json".to_owned(), guardian_server::openapi_json()),
+        ("docs/guardian.schema.json".to_owned(), guardian_model::config::json_schema()),
+        ("docs/cli.md".to_owned(), reference()),
+    ];
+    let pages = rule_docs::files().into_iter();
+    files.extend(pages.map(|(name, content)| (format!("{}/{name}", rule_docs::FOLDER), content)));
+    files
+}
+
+/// Pages of rules that are gone.
+fn leftovers(root: &Path, files: &[(String, String)]) -> Vec<String> {
+    let entries = fs::read_dir(root.join(rule_docs::FOLDER)).into_iter().flatten().flatten();
+    let pages = entries.filter(|entry| entry.path().extension().is_some_and(|extension| extension == "md"));
+    let found = pages.map(|entry| format!("{}/{}", rule_docs::FOLDER, entry.file_name().to_string_lossy()));
+    found.filter(|name| !files.iter().any(|(one, _)| one == name)).collect()
 }
 
 impl Generate {
     pub(crate) fn run(self, output: Output) -> anyhow::Result<()> {
         let mut outdated = Vec::new();
-        for (name, content) in files() {
-            let path = self.root.join(name);
+        let files = files();
+        for name in leftovers(&self.root, &files) {
+            if self.check {
+                outdated.push(name);
+            } else {
+                let path = self.root.join(&name);
+                fs::remove_file(&path).with_context(|| format!("cannot remove `{}`", path.display()))?;
+                output.done(format!("{name} (removed)"))?;
+            }
+        }
+        for (name, content) in files {
+            let path = self.root.join(&name);
             if fs::read_to_string(&path).is_ok_and(|found| found == content) {
                 continue;
             }

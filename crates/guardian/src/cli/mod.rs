@@ -1,9 +1,10 @@
 //! The command line: one enum, one file a subcommand.
 //!
-//! Everything about tenants goes through the API, by [`guardian_client`]; only `up`, `psql`, `completions` and `generate` do
-//! something on this machine. No subcommand opens Guardian's own database.
+//! Everything about tenants goes through the API, by [`guardian_client`]; only `up`, `gateway`, `audit`, `init`, `psql`,
+//! `completions` and `generate` do something on this machine. No subcommand opens Guardian's own database.
 
 mod apply;
+mod audit;
 mod audit_log;
 mod completions;
 mod confirm;
@@ -12,6 +13,7 @@ mod follow;
 mod gateway;
 mod generate;
 mod incident;
+mod init;
 mod login;
 mod migrate;
 mod operation;
@@ -112,6 +114,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Operation(operation::Operation),
     Psql(psql::Psql),
+    Audit(audit::Audit),
+    Init(init::Init),
     Status(status::Status),
     #[command(subcommand)]
     Token(token::Token),
@@ -153,6 +157,8 @@ impl Cli {
             Command::Login(command) => command.run(&global.client()?, output).await,
             Command::Operation(command) => command.run(&global.client()?, output).await,
             Command::Psql(command) => command.run(&global.client()?).await,
+            Command::Audit(command) => command.run(&global, output).await,
+            Command::Init(command) => command.run(output).await,
             Command::Status(command) => command.run(&global.client()?, output).await,
             Command::Token(command) => command.run(&global.client()?, output).await,
             Command::Incident(command) => command.run(&global.client()?, output).await,

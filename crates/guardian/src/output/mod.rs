@@ -84,6 +84,21 @@ impl Failure {
         Self { problem: problem.into(), advice: None, exit: 2 }
     }
 
+    /// Any error, as [`report`] would tell it.
+    pub(crate) fn of(error: &anyhow::Error) -> Self {
+        match error.downcast_ref::<Self>() {
+            Some(Self { problem, advice, exit }) => Self { problem: problem.clone(), advice: advice.clone(), exit: *exit },
+            None => Self::new(chain(error)),
+        }
+    }
+
+    /// Another exit code.
+    #[must_use]
+    pub(crate) fn exit(mut self, code: u8) -> Self {
+        self.exit = code;
+        self
+    }
+
     /// What to do about it.
     #[must_use]
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {

@@ -2,6 +2,7 @@
 //!
 //! Parsing is pure; reading the file and the environment is the binary's business.
 
+mod audit;
 mod error;
 mod gateway;
 mod issuer;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+pub use audit::AuditSchedule;
 pub use error::ConfigError;
 pub use gateway::{Gateway, Tls};
 pub use issuer::{Algorithm, Issuer, IssuerDeclaration, Keys};
@@ -37,6 +39,9 @@ pub struct Config {
     /// The SQL gateway.
     #[serde(default)]
     pub gateway: Gateway,
+    /// The audit of the shared tables on a schedule.
+    #[serde(default)]
+    pub audit: AuditSchedule,
     /// Whose signed identities the gateways believe, by a name of your choice.
     #[serde(default)]
     pub issuers: BTreeMap<String, IssuerDeclaration>,

@@ -7,6 +7,7 @@
 mod error;
 mod folder;
 mod lock;
+mod throwaway;
 
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,7 @@ use sqlx::postgres::PgConnectOptions;
 
 pub use error::LocalError;
 pub use lock::StateLock;
+pub use throwaway::Throwaway;
 
 use self::{
     error::file_error,

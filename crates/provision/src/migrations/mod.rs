@@ -9,3 +9,4 @@ mod split;
 
 pub use files::{Migration, Migrations, ReadError};
 pub use ledger::{MigrateError, apply, forget, pending};
+pub use split::{Statement, split};

@@ -5,14 +5,15 @@
 
 /// One statement without its semicolon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Statement<'a> {
-    pub(super) text: &'a str,
+pub struct Statement<'a> {
+    /// Its text.
+    pub text: &'a str,
     /// The line it begins on, counted from 1.
-    pub(super) line: usize,
+    pub line: usize,
 }
 
 /// The statements of a file, in order; comments between them are left out.
-pub(super) fn split(sql: &str) -> Vec<Statement<'_>> {
+pub fn split(sql: &str) -> Vec<Statement<'_>> {
     let mut statements = Vec::new();
     let mut scan = Scan { bytes: sql.as_bytes(), at: 0 };
     let mut open = Open::default();

@@ -4,6 +4,7 @@
 //! No endpoint takes a command, a path or SQL to execute.
 
 mod audit_log;
+mod audits;
 pub(crate) mod gateway_events;
 mod hardening;
 mod health;
@@ -35,6 +36,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(tiers::routes())
         .merge(operations::routes())
         .merge(incidents::routes())
+        .merge(audits::routes())
         .merge(hardening::routes())
         .merge(migrations::routes())
         .merge(runs::routes())

@@ -1,0 +1,422 @@
+//! Rows of the two tenants in every table that holds tenants' rows.
+//!
+//! A superuser plants past triggers and foreign keys (`session_replication_role`), yet with values that keep every key; of
+//! CHECKs nothing is parsed: values are tried until the table takes them. A table that takes none is named, with the reason.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use guardian_postgres::quote;
+use sqlx::{Error, PgConnection, postgres::PgDatabaseError};
+
+use super::{
+    canary::{Marks, Tenant},
+    session::{execute, failure, text_of},
+    values::{DOMAINS, TYPES, Types, literals},
+};
+use crate::{
+    facts::{Column, Constraint, ConstraintKind, Facts, Oid, Relation},
+    finding::readable_in,
+    tenancy::Tenancy,
+};
+
+/// Tries a table's constraints are given.
+const ATTEMPTS_MAX: u32 = 400;
+
+/// Where a column's value is from.
+#[derive(Debug, Clone)]
+enum Source {
+    /// The tenant's key.
+    Key,
+    /// A column of the row that a foreign key refers to.
+    Parent(Oid, i16),
+    /// Another column of the same row, which a foreign key of the table's on itself refers to.
+    Itself(i16),
+    /// Null: what it would refer to comes later.
+    Later,
+    /// A value by its type.
+    Own,
+}
+
+/// How a table is filled.
+#[derive(Debug, Clone)]
+struct Filling {
+    columns: Vec<(Column, Source)>,
+    hints: BTreeMap<i16, Vec<String>>,
+    /// The candidate taken, by position.
+    choice: Vec<usize>,
+    partition_keys: BTreeSet<String>,
+}
+
+/// A row: literals by column number.
+pub(crate) type Values = BTreeMap<i16, String>;
+
+/// What has been planted.
+#[derive(Debug, Default)]
+pub(crate) struct Planted {
+    types: Types,
+    fillings: BTreeMap<Oid, Filling>,
+    rows: BTreeMap<(Oid, Tenant), Values>,
+    /// Tables that hold tenants' rows: by their own column, or through the row that they belong to.
+    pub(crate) tenants: BTreeSet<Oid>,
+    /// The list of tenants itself, if the tenant column refers to one.
+    pub(crate) roots: BTreeSet<Oid>,
+    /// In an order in which parents come first.
+    order: Vec<Oid>,
+    /// Why a table could not be filled.
+    pub(crate) unfilled: BTreeMap<Oid, String>,
+    next: AtomicU32,
+}
+
+impl Planted {
+    /// Decides which tables are filled, and how.
+    pub(crate) async fn plan(connection: &mut PgConnection, facts: &Facts, tenancy: &Tenancy) -> Result<Self, Error> {
+        // Names as the facts have them, qualified unless a system's.
+        execute(connection, "BEGIN; SET LOCAL search_path = pg_catalog").await?;
+        let types = text_of(connection, TYPES).await?.unwrap_or_default();
+        let domains = text_of(connection, DOMAINS).await?.unwrap_or_default();
+        let types = Types::parse(&types, &domains).map_err(|error| Error::Decode(Box::new(error)))?;
+        let bounds = text_of(connection, BOUNDS).await?.unwrap_or_default();
+        execute(connection, "COMMIT").await?;
+        let bounds: Vec<(Oid, String, Vec<String>)> =
+            serde_json::from_str(&bounds).map_err(|error| Error::Decode(Box::new(error)))?;
+        let mut planted = Self { types, ..Self::default() };
+        planted.choose(facts, tenancy);
+        for oid in planted.order.clone() {
+            let bound = bounds.iter().find(|bound| bound.0 == oid);
+            let filling = planted.filling(facts, tenancy, oid, bound.map(|bound| (bound.1.as_str(), bound.2.as_slice())));
+            planted.fillings.insert(oid, filling);
+        }
+        Ok(planted)
+    }
+
+    /// Tenants' tables, those that belong to a tenant's row, and all that they refer to.
+    fn choose(&mut self, facts: &Facts, tenancy: &Tenancy) {
+        let usable =
+            |relation: &Relation| relation.kind.is_table() && relation.extension.is_none() && !is_systems(&relation.schema);
+        let tables: BTreeMap<Oid, &Relation> =
+            facts.relations.iter().filter(|relation| usable(relation)).map(|relation| (relation.oid, relation)).collect();
+        let foreign: Vec<&Constraint> = facts
+            .constraints
+            .iter()
+            .filter(|k| k.kind == ConstraintKind::Foreign && tables.contains_key(&k.table))
+            .collect();
+        self.tenants = tables.keys().copied().filter(|oid| tenancy.is_tenants(*oid)).collect();
+        self.roots = foreign
+            .iter()
+            .filter(|k| tenancy.column(k.table).is_some_and(|column| k.columns == [column.number]))
+            .filter_map(|k| k.target)
+            .filter(|root| !tenancy.is_tenants(*root))
+            .collect();
+        // A table that refers to a tenant's row belongs to the tenant; one that only names the tenant has the column.
+        loop {
+            let through = foreign
+                .iter()
+                .filter(|k| k.target.is_some_and(|target| self.tenants.contains(&target)) && !self.roots.contains(&k.table));
+            let new: Vec<Oid> = through.map(|k| k.table).filter(|table| !self.tenants.contains(table)).collect();
+            if new.is_empty() {
+                break;
+            }
+            self.tenants.extend(new);
+        }
+        let mut wanted: BTreeSet<Oid> = self.tenants.union(&self.roots).copied().collect();
+        loop {
+            let parents = foreign.iter().filter(|k| wanted.contains(&k.table)).filter_map(|k| k.target);
+            let new: Vec<Oid> = parents.filter(|target| !wanted.contains(target) && tables.contains_key(target)).collect();
+            if new.is_empty() {
+                break;
+            }
+            wanted.extend(new);
+        }
+        self.order = in_order(&wanted, &foreign);
+    }
+
+    fn filling(&self, facts: &Facts, tenancy: &Tenancy, oid: Oid, bound: Option<(&str, &[String])>) -> Filling {
+        let constraints = facts.constraints_of(oid);
+        let tenant = tenancy.column(oid).map(|column| column.number);
+        let before: BTreeSet<Oid> = self.order.iter().copied().take_while(|one| *one != oid).collect();
+        let source_of = |column: &Column| {
+            let keys = constraints.iter().filter(|k| k.kind == ConstraintKind::Foreign);
+            let mut sources = keys.filter_map(|k| {
+                let at = k.columns.iter().position(|number| *number == column.number)?;
+                let (target, there) = (k.target?, *k.target_columns.get(at)?);
+                Some(match (target == oid, column.not_null) {
+                    _ if before.contains(&target) => Source::Parent(target, there),
+                    (true, true) if there != column.number => Source::Itself(there),
+                    (_, false) => Source::Later,
+                    _ => Source::Own,
+                })
+            });
+            sources.next().unwrap_or(Source::Own)
+        };
+        // The list of tenants: what tenant columns refer to is the key.
+        let is_key = |number: i16| {
+            facts.constraints.iter().any(|k| {
+                k.target == Some(oid)
+                    && k.target_columns == [number]
+                    && tenancy.column(k.table).is_some_and(|column| k.columns == [column.number])
+            })
+        };
+        let columns = facts.columns_of(oid).iter().filter(|column| column.generated.is_none()).map(|column| {
+            let source = if tenant == Some(column.number) || self.roots.contains(&oid) && is_key(column.number) {
+                Source::Key
+            } else {
+                source_of(column)
+            };
+            (column.clone(), source)
+        });
+        let columns: Vec<(Column, Source)> = columns.collect();
+        let mut hints: BTreeMap<i16, Vec<String>> = BTreeMap::new();
+        for check in constraints.iter().filter(|k| k.kind == ConstraintKind::Check) {
+            for number in &check.columns {
+                hints.entry(*number).or_default().extend(literals(&check.definition));
+            }
+        }
+        let mut partition_keys = BTreeSet::new();
+        if let Some((definition, keys)) = bound {
+            partition_keys.extend(keys.iter().cloned());
+            for (column, _) in columns.iter().filter(|(column, _)| partition_keys.contains(&column.name)) {
+                hints.entry(column.number).or_default().extend(literals(definition));
+            }
+        }
+        Filling { choice: vec![0; columns.len()], columns, hints, partition_keys }
+    }
+
+    /// Plants a row of the tenant in every table; the connection is a superuser's (or may at least insert), in a transaction.
+    pub(crate) async fn plant(
+        &mut self,
+        connection: &mut PgConnection,
+        facts: &Facts,
+        marks: &Marks,
+        tenant: Tenant,
+    ) -> Result<(), Error> {
+        for oid in self.order.clone() {
+            let is_tenants = self.tenants.contains(&oid) || self.roots.contains(&oid);
+            if is_tenants == (tenant == Tenant::Shared) || self.unfilled.contains_key(&oid) {
+                continue;
+            }
+            let Some(relation) = facts.relation(oid) else { continue };
+            match self.fill(connection, facts, relation, marks, tenant).await? {
+                Ok(values) => {
+                    self.rows.insert((oid, tenant), values);
+                }
+                Err(reason) => {
+                    self.unfilled.insert(oid, reason);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn fill(
+        &mut self,
+        connection: &mut PgConnection,
+        facts: &Facts,
+        relation: &Relation,
+        marks: &Marks,
+        tenant: Tenant,
+    ) -> Result<Result<Values, String>, Error> {
+        let mut last = "no value was accepted".to_owned();
+        for _ in 0..ATTEMPTS_MAX {
+            let n = self.number();
+            let Some(values) = self.row(relation.oid, marks, tenant, n) else {
+                return Ok(Err("its foreign keys refer to a table that could not be filled".to_owned()));
+            };
+            let sql = self.insert(relation, &values);
+            execute(connection, "SAVEPOINT planting").await?;
+            let error = match execute(connection, &sql).await {
+                Ok(()) => {
+                    execute(connection, "RELEASE SAVEPOINT planting").await?;
+                    return Ok(Ok(values));
+                }
+                Err(Error::Database(error)) => error,
+                Err(error) => return Err(error),
+            };
+            execute(connection, "ROLLBACK TO SAVEPOINT planting; RELEASE SAVEPOINT planting").await?;
+            let Some(error) = error.try_downcast_ref::<PgDatabaseError>() else { return Ok(Err(last)) };
+            failure(error).describe().clone_into(&mut last);
+            if !self.try_others(facts, relation.oid, error, marks, tenant) {
+                break;
+            }
+        }
+        Ok(Err(last))
+    }
+
+    /// Takes other values for the columns that the refusal is about; false when all have been tried.
+    fn try_others(&mut self, facts: &Facts, oid: Oid, error: &PgDatabaseError, marks: &Marks, tenant: Tenant) -> bool {
+        let Some(filling) = self.fillings.get(&oid) else { return false };
+        let own = |column: &Column, source: &Source| matches!(source, Source::Own) || !column.not_null;
+        let named = error.constraint().and_then(|name| facts.constraints_of(oid).iter().find(|k| k.name == name));
+        let is_duplicate = matches!(error.code(), "23505" | "23P01");
+        let index = facts.indexes_of(oid).iter().find(|index| Some(index.name.as_str()) == error.constraint());
+        // A value that does not depend on the row's number stays a duplicate.
+        let is_fixed = |column: &Column| {
+            let at = filling.columns.iter().position(|(one, _)| one.number == column.number);
+            let taken =
+                |n| at.and_then(|at| self.candidates(filling, column, marks, tenant, n).into_iter().nth(filling.choice[at]));
+            taken(1) == taken(2)
+        };
+        let is_meant = |column: &Column| match (error.code(), named, error.column()) {
+            ("23505" | "23P01", _, _) => index.is_some_and(|i| i.columns.contains(&column.number)) && is_fixed(column),
+            (_, Some(constraint), _) => constraint.columns.contains(&column.number),
+            (_, None, Some(name)) => column.name == name,
+            ("23514", None, None) if error.constraint().is_some() => self.types.is_domain(column),
+            ("23514", None, None) => filling.partition_keys.contains(&column.name),
+            _ => true,
+        };
+        let counts: Vec<(usize, usize)> = filling
+            .columns
+            .iter()
+            .enumerate()
+            .filter(|(_, (column, source))| own(column, source) && is_meant(column))
+            .map(|(at, (column, source))| match source {
+                Source::Own => (at, self.candidates(filling, column, marks, tenant, 0).len()),
+                // The parent's value, or null.
+                Source::Parent(..) => (at, if column.not_null { 1 } else { 2 }),
+                Source::Key | Source::Itself(_) | Source::Later => (at, 1),
+            })
+            .collect();
+        if is_duplicate && counts.is_empty() {
+            // The next number gives other values.
+            return true;
+        }
+        let Some(filling) = self.fillings.get_mut(&oid) else { return false };
+        for (at, count) in counts {
+            filling.choice[at] += 1;
+            if filling.choice[at] < count {
+                return true;
+            }
+            filling.choice[at] = 0;
+        }
+        false
+    }
+
+    /// A number that no other row has.
+    fn number(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn candidates(&self, filling: &Filling, column: &Column, marks: &Marks, tenant: Tenant, n: u32) -> Vec<String> {
+        let none = Vec::new();
+        let hints = filling.hints.get(&column.number).unwrap_or(&none);
+        self.types.candidates(column, hints, marks, tenant, n)
+    }
+
+    /// The values of a row; `None` when a parent that it must have is not there.
+    fn row(&self, oid: Oid, marks: &Marks, tenant: Tenant, n: u32) -> Option<Values> {
+        let filling = self.fillings.get(&oid)?;
+        let mut values = Values::new();
+        for (at, (column, source)) in filling.columns.iter().enumerate() {
+            let choice = filling.choice[at];
+            let value = match source {
+                Source::Key => marks.key_literal(tenant, column.base_type, &column.written_type),
+                Source::Parent(table, number) if choice == 0 => self.parent(*table, *number, tenant).map(str::to_owned),
+                Source::Parent(..) | Source::Later => None,
+                // Filled in below, when the whole row is there.
+                Source::Itself(_) => Some(String::new()),
+                Source::Own => {
+                    let candidates = self.candidates(filling, column, marks, tenant, n);
+                    Some(candidates.get(choice).or(candidates.last())?.clone())
+                }
+            };
+            let value = match value {
+                Some(value) => value,
+                None if !column.not_null => "NULL".to_owned(),
+                None => return None,
+            };
+            values.insert(column.number, value);
+        }
+        for (column, source) in &filling.columns {
+            if let Source::Itself(there) = source {
+                let value = values.get(there)?.clone();
+                values.insert(column.number, value);
+            }
+        }
+        Some(values)
+    }
+
+    fn parent(&self, table: Oid, number: i16, tenant: Tenant) -> Option<&str> {
+        let row = self.rows.get(&(table, tenant)).or_else(|| self.rows.get(&(table, Tenant::Shared)))?;
+        row.get(&number).map(String::as_str)
+    }
+
+    fn insert(&self, relation: &Relation, values: &Values) -> String {
+        self.insert_some(relation, values, &|_| true)
+    }
+
+    /// An INSERT of the columns that `named` takes.
+    pub(crate) fn insert_some(&self, relation: &Relation, values: &Values, named: &dyn Fn(i16) -> bool) -> String {
+        let table = quote::qualified(&relation.schema, &relation.name);
+        let Some(filling) = self.fillings.get(&relation.oid) else { return format!("INSERT INTO {table} DEFAULT VALUES") };
+        let columns: Vec<&Column> = filling.columns.iter().map(|(column, _)| column).filter(|c| named(c.number)).collect();
+        let list: Vec<String> = columns.iter().map(|column| quote::ident(&column.name)).collect();
+        let literals: Vec<&str> =
+            columns.iter().filter_map(|column| values.get(&column.number)).map(String::as_str).collect();
+        let overriding =
+            if columns.iter().any(|column| column.identity.is_some()) { " OVERRIDING SYSTEM VALUE" } else { "" };
+        format!("INSERT INTO {table} ({}){overriding} VALUES ({})", list.join(", "), literals.join(", "))
+    }
+
+    /// What was planted in the table for the tenant.
+    pub(crate) fn row_of(&self, table: Oid, tenant: Tenant) -> Option<&Values> {
+        self.rows.get(&(table, tenant))
+    }
+
+    /// Another row of the tenant's, with values that the table's constraints accept.
+    pub(crate) fn fresh(&self, table: Oid, marks: &Marks, tenant: Tenant) -> Option<Values> {
+        self.rows.get(&(table, tenant))?;
+        self.row(table, marks, tenant, self.number())
+    }
+
+    /// The literals that stand for the tenant's own: arguments for functions.
+    pub(crate) fn values_of(&self, tenant: Tenant) -> impl Iterator<Item = (&Column, &str)> {
+        self.order.iter().filter_map(move |oid| Some((self.fillings.get(oid)?, self.rows.get(&(*oid, tenant))?))).flat_map(
+            |(filling, values)| {
+                filling.columns.iter().filter_map(|(column, _)| Some((column, values.get(&column.number)?.as_str())))
+            },
+        )
+    }
+
+    /// Tables that could not be filled, in words.
+    pub(crate) fn unfilled_names(&self, facts: &Facts) -> BTreeMap<String, String> {
+        let named = |(oid, reason): (&Oid, &String)| {
+            facts.relation(*oid).map(|relation| (readable_in(&relation.schema, &relation.name), reason.clone()))
+        };
+        self.unfilled.iter().filter_map(named).collect()
+    }
+}
+
+/// Of each partition the condition of its bounds, those of its parents included, and the names of the columns in them.
+const BOUNDS: &str = "WITH RECURSIVE up AS (SELECT inhrelid AS leaf, inhparent AS parent FROM pg_catalog.pg_inherits \
+      UNION SELECT up.leaf, i.inhparent FROM up JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = up.parent) \
+    SELECT coalesce(json_agg(json_build_array(b.leaf::int8, coalesce(pg_catalog.pg_get_partition_constraintdef(b.leaf), ''), \
+      b.names)), '[]')::text FROM (SELECT up.leaf, json_agg(DISTINCT a.attname) AS names FROM up \
+      JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = up.parent \
+      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = up.parent AND a.attnum = ANY (p.partattrs::int2[]) GROUP BY up.leaf) AS b";
+
+/// Schemas whose tables are nobody's business here.
+pub(crate) fn is_systems(schema: &str) -> bool {
+    matches!(schema, "pg_catalog" | "information_schema" | "guardian")
+}
+
+/// Parents first. A cycle is cut where it is met; its columns are then the table's own.
+fn in_order(wanted: &BTreeSet<Oid>, foreign: &[&Constraint]) -> Vec<Oid> {
+    let mut order: Vec<Oid> = Vec::new();
+    let mut left: BTreeSet<Oid> = wanted.clone();
+    while !left.is_empty() {
+        let waits = |oid: &Oid| {
+            foreign
+                .iter()
+                .any(|k| k.table == *oid && k.target.is_some_and(|target| target != *oid && left.contains(&target)))
+        };
+        let ready: Vec<Oid> = left.iter().copied().filter(|oid| !waits(oid)).collect();
+        let ready = if ready.is_empty() { left.iter().copied().take(1).collect() } else { ready };
+        for oid in ready {
+            left.remove(&oid);
+            order.push(oid);
+        }
+    }
+    order
+}

@@ -1,0 +1,112 @@
+//! A server for one piece of work: nothing in it is worth keeping, and nothing stays behind.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::rand;
+use sqlx::postgres::PgConnectOptions;
+
+use super::{LocalCluster, LocalError, StateLock, error::file_error};
+use crate::binaries::Binaries;
+
+/// Durability is no concern of what is thrown away.
+const SETTINGS: [(&str, &str); 6] = [
+    ("fsync", "off"),
+    ("synchronous_commit", "off"),
+    ("full_page_writes", "off"),
+    ("autovacuum", "off"),
+    ("max_wal_size", "256MB"),
+    ("logging_collector", "off"),
+];
+
+/// A cluster in a temporary folder. Dropping the value stops it and removes the folder; both block for a moment.
+/// A process that is killed leaves them behind.
+#[derive(Debug)]
+pub struct Throwaway {
+    cluster: Option<LocalCluster>,
+    folder: PathBuf,
+}
+
+impl Throwaway {
+    /// Starts one of the newest installed version.
+    pub fn start() -> Result<Self, LocalError> {
+        Self::start_with(Binaries::newest()?)
+    }
+
+    /// Starts one with given programs.
+    pub fn start_with(binaries: Binaries) -> Result<Self, LocalError> {
+        let folder = make_folder()?;
+        let mut throwaway = Self { cluster: None, folder };
+        let lock = StateLock::acquire(&throwaway.folder)?;
+        throwaway.cluster = Some(LocalCluster::start_with(binaries, &lock, &SETTINGS)?);
+        Ok(throwaway)
+    }
+
+    /// The superuser's way in.
+    pub fn options(&self) -> PgConnectOptions {
+        // `start_with` gives no value without a cluster, and only `drop` takes it out.
+        self.cluster.as_ref().map_or_else(PgConnectOptions::new_without_pgpass, LocalCluster::options)
+    }
+}
+
+impl Drop for Throwaway {
+    fn drop(&mut self) {
+        let Some(cluster) = self.cluster.take() else {
+            remove(&self.folder);
+            return;
+        };
+        let (home, socket) = (cluster.home().to_owned(), cluster.socket.clone());
+        if let Err(error) = cluster.stop() {
+            tracing::warn!(cluster.folder = %home.display(), "cannot stop a throwaway server: {error}");
+            return;
+        }
+        for folder in [&socket, &home, &self.folder] {
+            remove(folder);
+        }
+    }
+}
+
+fn remove(folder: &Path) {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            tracing::warn!(folder = %folder.display(), "cannot remove a temporary folder: {error}");
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Root's own temporary folder may be out of reach for the user that runs PostgreSQL.
+fn make_folder() -> Result<PathBuf, LocalError> {
+    let base = if rustix::process::geteuid().is_root() { PathBuf::from("/tmp") } else { std::env::temp_dir() };
+    let mut bytes = [0; 6];
+    rand::fill(&mut bytes).map_err(|_| file_error("read", Path::new("the random source"))(ErrorKind::Other.into()))?;
+    let name = bytes.iter().fold("guardian-throwaway-".to_owned(), |name, byte| format!("{name}{byte:02x}"));
+    let folder = base.join(name);
+    fs::DirBuilder::new().mode(0o711).create(&folder).map_err(file_error("create", &folder))?;
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{ConnectOptions as _, Connection as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_left_of_it() {
+        let throwaway = Throwaway::start().unwrap();
+        let mut connection = throwaway.options().connect().await.unwrap();
+        let superuser: String = sqlx::query_scalar("SHOW is_superuser").fetch_one(&mut connection).await.unwrap();
+        assert_eq!(superuser, "on");
+        connection.close().await.unwrap();
+        let folder = throwaway.folder.clone();
+        let socket = throwaway.cluster.as_ref().unwrap().socket.clone();
+        assert!(folder.join("cluster").exists() && socket.exists());
+        drop(throwaway);
+        assert!(!folder.exists() && !socket.exists());
+    }
+}

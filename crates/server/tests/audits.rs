@@ -1,0 +1,83 @@
+//! The scheduled audit: what it notes, when it is due, and the incident that a new finding raises.
+
+#![allow(clippy::unwrap_used, reason = "a test has no better use for an error")]
+
+mod common;
+
+use std::{path::PathBuf, time::Duration};
+
+use axum::http::Method;
+use common::World;
+use guardian_model::Role;
+use guardian_server::audits::{Audited, audit};
+use serde_json::Value;
+use sqlx::PgConnection;
+
+const NOW: Duration = Duration::ZERO;
+
+async fn shared(world: &World) -> PgConnection {
+    let place = world.config.shared_place();
+    world.state.clusters.connect(&place.cluster, &place.database).await.unwrap()
+}
+
+async fn list(world: &World, token: &str, uri: &str) -> Vec<Value> {
+    let answer = world.call(&Method::GET, uri, Some(token), None).await;
+    assert!(answer.status.is_success(), "{}", answer.text);
+    answer.body.get("items").unwrap_or(&answer.body).as_array().unwrap().clone()
+}
+
+fn on_ticket(findings: &[Value]) -> Option<&Value> {
+    findings.iter().find(|finding| finding["rule"] == "GRD-PG-001" && finding["object"] == "public.ticket")
+}
+
+#[tokio::test]
+async fn a_new_finding_raises_one_incident_and_its_end_is_noted() {
+    let world = World::hardened().await;
+    let (token, _) = world.token(Role::Auditor, None).await;
+    let Audited::Done { findings: before, .. } = audit(&world.state, Duration::from_hours(1)).await.unwrap() else {
+        panic!("the first audit is due")
+    };
+    assert_eq!(audit(&world.state, Duration::from_hours(1)).await.unwrap(), Audited::NotDue);
+    assert!(on_ticket(&list(&world, &token, "/v1/audits/findings").await).is_none(), "the hardened table is no finding");
+
+    let mut connection = shared(&world).await;
+    sqlx::raw_sql("ALTER TABLE public.ticket DISABLE ROW LEVEL SECURITY").execute(&mut connection).await.unwrap();
+    let Audited::Done { findings, incident: Some(incident) } = audit(&world.state, NOW).await.unwrap() else {
+        panic!("row-level security that is off raises an incident")
+    };
+    assert!(findings > before);
+    let incidents = list(&world, &token, "/v1/incidents").await;
+    let raised = incidents.iter().find(|it| it["id"] == incident.to_string()).unwrap();
+    assert!(raised["summary"].as_str().unwrap().contains("GRD-PG-001 on public.ticket (critical)"), "{raised}");
+    let there = list(&world, &token, "/v1/audits/findings").await;
+    assert_eq!(on_ticket(&there).unwrap()["gone_at"], Value::Null);
+
+    let again = audit(&world.state, NOW).await.unwrap();
+    assert_eq!(again, Audited::Done { findings, incident: None }, "what is known raises nothing");
+
+    sqlx::raw_sql("ALTER TABLE public.ticket ENABLE ROW LEVEL SECURITY").execute(&mut connection).await.unwrap();
+    audit(&world.state, NOW).await.unwrap();
+    assert!(on_ticket(&list(&world, &token, "/v1/audits/findings").await).is_none());
+    let all = list(&world, &token, "/v1/audits/findings?gone=true").await;
+    let gone = on_ticket(&all).unwrap();
+    assert!(gone["gone_at"].is_string() && gone["first_seen"].as_str() <= gone["last_seen"].as_str(), "{gone}");
+
+    let runs = list(&world, &token, "/v1/audits").await;
+    assert_eq!(runs.len(), 4, "newest first: {runs:?}");
+    assert!(runs.iter().all(|run| run["finished_at"].is_string() && run["error"].is_null() && run["findings"].is_object()));
+    assert!(runs[2]["findings"]["critical"].as_u64() > runs[3]["findings"].get("critical").and_then(Value::as_u64));
+    let first = world.call(&Method::GET, "/v1/audits?limit=1", Some(&token), None).await;
+    let next = format!("/v1/audits?limit=1&cursor={}", first.body["next_cursor"].as_str().unwrap());
+    assert_eq!(list(&world, &token, &next).await[0]["id"], runs[1]["id"]);
+}
+
+#[tokio::test]
+async fn an_audit_without_a_verdict_says_why_and_forgets_nothing() {
+    let world = World::unborn(PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/helpdesk"))).await;
+    let (token, _) = world.token(Role::Auditor, None).await;
+    let Audited::Failed(reason) = audit(&world.state, NOW).await.unwrap() else { panic!("there is no database yet") };
+    let runs = list(&world, &token, "/v1/audits").await;
+    assert_eq!(runs[0]["error"], reason.as_str());
+    assert!(runs[0]["findings"].is_null() && runs[0]["finished_at"].is_string());
+    assert!(list(&world, &token, "/v1/incidents").await.is_empty());
+}
