@@ -15,7 +15,7 @@ CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
 HAS_NEXTEST := $(shell cargo nextest --version 2>/dev/null)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint generate matrix drivers drivers-full bench-postgres bench-control bench-sql-gateway tools
+.PHONY: help demo test lint generate matrix drivers drivers-full bench-postgres bench-audit bench-control bench-sql-gateway tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,14 @@ drivers-full: tools ## Run the drivers' test suites through the gateway, those i
 bench-postgres: tools ## Measure what the tenant context costs a statement
 	@scripts/install-postgres.sh
 	$(CARGO) run --release --package guardian-bench --bin postgres
+
+bench-audit: tools ## Hold the auditor to a flawed schema, and to 309 mutations of the hardened helpdesk
+	@scripts/install-postgres.sh
+	$(CARGO) test --release --package guardian-audit --test flawed -- --nocapture
+	GUARDIAN_MUTATIONS=309 $(CARGO) test --release --package guardian-audit --test mutations -- --nocapture
+	@scripts/install-pgrls.sh
+	$(CARGO) build --release --package guardian --package guardian-bench
+	$(TARGET)/release/audit
 
 bench-control: tools ## Measure the control plane
 	@scripts/install-postgres.sh

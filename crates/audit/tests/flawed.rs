@@ -99,7 +99,7 @@ fn planted(text: &str) -> Vec<Planted> {
         let Some((kind, rest)) = kinds.iter().find_map(|(prefix, kind)| Some((*kind, line.strip_prefix(prefix)?))) else {
             continue;
         };
-        let (rule, rest) = rest.split_once(": ").unwrap_or_else(|| panic!("not `RULE: object`: {line}"));
+        let (id, rest) = rest.split_once(": ").unwrap_or_else(|| panic!("not `RULE: object`: {line}"));
         let (rest, not_shown) = match rest.split_once(", not shown ") {
             Some((rest, object)) => (rest, Some(object.to_owned())),
             None => (rest, None),
@@ -109,7 +109,7 @@ fn planted(text: &str) -> Vec<Planted> {
             Some((object, other)) => (object, Some(other.trim().to_owned())),
             None => (rest, None),
         };
-        all.push(Planted { kind, rule: rule.to_owned(), object: object.to_owned(), leaks, not_shown, role: role.clone() });
+        all.push(Planted { kind, rule: id.to_owned(), object: object.to_owned(), leaks, not_shown, role: role.clone() });
     }
     all
 }

@@ -159,7 +159,7 @@ fn mutation(number: usize, kinds: &[Kind], names: &BTreeMap<&'static str, Vec<St
     // Every kind is taken before one is taken again; 47 is no divisor of any number of kinds that we have.
     let first = &kinds[number * 47 % kinds.len()];
     let mut chosen = vec![first];
-    if number >= kinds.len() && number % 2 == 0 && !first.once {
+    if number >= kinds.len() && number.is_multiple_of(2) && !first.once {
         let others: Vec<&Kind> = kinds.iter().filter(|kind| !kind.once && kind.name != first.name).collect();
         chosen.push(others[random.below(others.len())]);
     }

@@ -3,11 +3,14 @@
 use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
-        AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken, DeleteTenant, GatewayEvent,
-        HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run, SetTier, StartMigration, Status,
-        TenantChange, TicketGrant, Token,
+        AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken,
+        DeleteTenant, GatewayEvent, HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run,
+        SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
     },
-    query::{AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery},
+    query::{
+        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery,
+        VerifyQuery,
+    },
     snapshot::Delta,
 };
 use reqwest::Method;

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AuditRunId, ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling, Role, RunId,
-    Slug, Switch, Tenant, TenantId, TicketId, TierName, TokenId,
+    AuditRunId, ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling,
+    Role, RunId, Slug, Switch, Tenant, TenantId, TicketId, TierName, TokenId,
 };
 
 /// One page of a list.

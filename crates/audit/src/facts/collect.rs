@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 
 use super::{
-    FORMAT, Facts, Missing, Server, Source, code, comments, constraints, dependencies, domains, languages, outside, relations, roles, schemas, server,
-    trial, truth,
+    FORMAT, Facts, Missing, Server, Source, code, comments, constraints, dependencies, domains, languages, outside,
+    relations, roles, schemas, server, trial, truth,
 };
 
 /// Why nothing could be collected. A single source that cannot be read is no error but [`Facts::missing`].

@@ -32,7 +32,10 @@ async fn helpdesk_leaks_before_and_is_proven_isolated_after() {
     sqlx::raw_sql(AssertSqlSafe(grants)).execute(&mut admin).await.unwrap();
     let arena = Arena::scratch(database.options());
     // The same two keys that guardian.toml says are unique over all tenants on purpose.
-    let accepted = [("mailbox_pkey on public.mailbox", "inbound mail"), ("api_key_key_hash_key on public.api_key", "a request has only the key")];
+    let accepted = [
+        ("mailbox_pkey on public.mailbox", "inbound mail"),
+        ("api_key_key_hash_key on public.api_key", "a request has only the key"),
+    ];
     let accepted_keys: BTreeMap<String, String> =
         accepted.map(|(key, reason)| (key.to_owned(), reason.to_owned())).into_iter().collect();
     let options = AttackOptions { app_roles: vec![app.to_owned()], accepted_keys, ..AttackOptions::default() };

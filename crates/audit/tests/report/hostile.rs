@@ -62,7 +62,7 @@ fn name() -> impl Strategy<Value = String> {
 /// One finding of each standing, and everything else that a report can tell, with the name in each text.
 fn report_of(name: &str) -> Report {
     let mut report = empty();
-    report.database = name.to_owned();
+    name.clone_into(&mut report.database);
     report.app_roles = vec![name.to_owned()];
     report.findings = vec![finding("GRD-PG-001", Severity::Critical, name), finding("GRD-PG-002", Severity::Low, name)];
     report.known = vec![finding("GRD-PG-003", Severity::High, name)];

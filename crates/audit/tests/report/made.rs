@@ -33,7 +33,7 @@ pub(crate) fn options() -> Options {
 pub(crate) fn empty() -> Report {
     let mut report = audit(&facts(), &options()).unwrap();
     report.findings.clear();
-    report.database = "shop".to_owned();
+    "shop".clone_into(&mut report.database);
     report
 }
 

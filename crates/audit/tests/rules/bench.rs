@@ -106,7 +106,7 @@ impl Case {
     /// Runs it.
     pub(crate) async fn run(self) {
         if Server::shared().major() < self.since {
-            eprintln!("{} {}: left out, it needs PostgreSQL {}", self.rule, self.name, self.since);
+            left_out(self.rule, self.name, self.since);
             return;
         }
         let bench = Bench::with(self.settings, self.pretend).await;
@@ -114,14 +114,14 @@ impl Case {
         let found = bench.findings().await;
         let of_rule: Vec<&Finding> = found.iter().filter(|finding| finding.rule == self.rule).collect();
         let label = format!("{} {}", self.rule, self.name);
-        assert_eq!(of_rule.len(), 1, "{label}: exactly one finding, not {of_rule:#?}; all: {:?}", bench.brief(&found));
+        assert_eq!(of_rule.len(), 1, "{label}: exactly one finding, not {of_rule:#?}; all: {:?}", brief(&found));
         assert_eq!(of_rule[0].object.identity, bench.fill(self.object), "{label}: the object");
         let others: BTreeSet<&str> = found
             .iter()
             .map(|finding| finding.rule)
             .filter(|rule| *rule != self.rule && !OF_EVERY_SHARED_ROLE.contains(rule))
             .collect();
-        assert_eq!(others, self.also.iter().copied().collect(), "{label}: the other rules; {:?}", bench.brief(&found));
+        assert_eq!(others, self.also.iter().copied().collect(), "{label}: the other rules; {:?}", brief(&found));
         match (self.remedy, &of_rule[0].remedy) {
             (Remedied::NotBySql, None) | (Remedied::NotRun, Some(_)) => {}
             (Remedied::NotBySql, Some(remedy)) => panic!("{label}: no SQL fixes it, but there is {remedy:?}"),
@@ -163,7 +163,7 @@ impl NearMiss {
     /// Runs it.
     pub(crate) async fn run(self) {
         if Server::shared().major() < self.since {
-            eprintln!("{} {}: left out, it needs PostgreSQL {}", self.rule, self.name, self.since);
+            left_out(self.rule, self.name, self.since);
             return;
         }
         let bench = Bench::with(self.settings, self.pretend).await;
@@ -274,11 +274,16 @@ impl Bench {
         assert!(report.could_not_run.is_empty(), "a superuser sees everything: {:?}", report.could_not_run);
         report.findings
     }
+}
 
-    /// Rule and object of each.
-    pub(crate) fn brief(&self, findings: &[Finding]) -> Vec<String> {
-        findings.iter().map(|finding| format!("{} {}", finding.rule, finding.object.identity)).collect()
-    }
+/// Rule and object of each.
+fn brief(findings: &[Finding]) -> Vec<String> {
+    findings.iter().map(|finding| format!("{} {}", finding.rule, finding.object.identity)).collect()
+}
+
+#[expect(clippy::print_stderr, reason = "a case that is left out has to say so where the person looks")]
+fn left_out(rule: &str, name: &str, since: u32) {
+    eprintln!("{rule} {name}: left out, it needs PostgreSQL {since}");
 }
 
 impl Drop for Bench {
