@@ -34,8 +34,9 @@ const OWN_LEN_MAX: usize = 16 * 1024;
 const UNNAMED_LEN_MAX: usize = 16 * 1024;
 /// The longest statement that follows a client from session to session.
 const KEPT_LEN_MAX: usize = 64 * 1024;
-/// Named statements of one client.
-const STATEMENTS_MAX: usize = 10_000;
+/// The named statements of one client, each counted as [`STATEMENT_LEN_MIN`] at least: some 10,000 short ones.
+const STATEMENTS_LEN_MAX: usize = 16 * 1024 * 1024;
+const STATEMENT_LEN_MIN: usize = 1600;
 /// Messages that may wait for their answers; a client that pipelines more is read no further until some are there.
 pub(crate) const OWED_MAX: usize = 4096;
 
@@ -208,6 +209,13 @@ impl Downstream {
             self.are_names_behind = self.names_unconfirmed > 0;
         }
         passed(up, Asked::Sync)
+    }
+
+    /// Whether the client may have another named statement.
+    fn has_room_for(&self, len: usize) -> bool {
+        let counted = |len: usize| len.max(STATEMENT_LEN_MIN);
+        let held = self.statements.iter().map(|(name, statement)| counted(name.len() + statement.rest.len())).sum::<usize>();
+        held + counted(len) <= STATEMENTS_LEN_MAX
     }
 
     /// The statement of the gateway's own that the client calls so.
@@ -415,8 +423,8 @@ impl Downstream {
         }
         // Refuses what the server would refuse, before it is shared with others.
         let parsed = frontend::parse(message.body_so_far()).map_err(malformed)?;
-        if self.statements.len() >= STATEMENTS_MAX && !self.statements.contains_key(parsed.name) {
-            return Err(Refusal::TooLarge { what: "the list of prepared statements", bytes_max: STATEMENTS_MAX });
+        if !self.has_room_for(message.header.body_len) && !self.statements.contains_key(parsed.name) {
+            return Err(Refusal::TooLarge { what: "the list of prepared statements", bytes_max: STATEMENTS_LEN_MAX });
         }
         let range = message.range();
         if self.own(parsed.name).is_some() {
@@ -457,7 +465,7 @@ impl Downstream {
         if self.is_unsure(up) {
             return Ok(Walk::Waits);
         }
-        if message.header.body_len > KEPT_LEN_MAX || self.statements.len() >= STATEMENTS_MAX {
+        if message.header.body_len > KEPT_LEN_MAX || !self.has_room_for(message.header.body_len) {
             self.statements.remove(prefix.name);
             return Ok(passed(up, Asked::Parse(ParseOf::Untracked)));
         }

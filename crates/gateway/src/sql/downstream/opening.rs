@@ -11,7 +11,7 @@ use guardian_pgwire::{
     switch::{self, Own},
 };
 
-use super::{Downstream, Message, NAMES_LEN_MAX, OWN_LEN_MAX, STATEMENTS_MAX, malformed, name_text};
+use super::{Downstream, Message, NAMES_LEN_MAX, OWN_LEN_MAX, malformed, name_text};
 use crate::sql::{prepared::Statement, refusal::Refusal};
 
 /// The texts and names of all of a client's prepared statements that are the gateway's own.
@@ -288,7 +288,7 @@ impl Downstream {
         }
         let of_ours = self.statements.iter().filter(|(_, statement)| statement.is_own());
         let texts_len: usize = of_ours.map(|(name, statement)| name.len() + statement.rest.len()).sum();
-        if texts_len + message.header.body_len > OWN_TEXTS_LEN_MAX || self.statements.len() >= STATEMENTS_MAX {
+        if texts_len + message.header.body_len > OWN_TEXTS_LEN_MAX || !self.has_room_for(message.header.body_len) {
             let what = "the list of prepared changes of the tenant";
             return Ok(Taken::Refused(Refusal::TooLarge { what, bytes_max: OWN_TEXTS_LEN_MAX }));
         }

@@ -375,3 +375,19 @@ fn an_answer_to_something_else_is_a_violation() {
         }
     }
 }
+
+#[test]
+fn what_a_client_prepares_has_a_bound() {
+    let (mut down, mut up, mut statements) = (Downstream::default(), upstream(Vec::new()), Statements::starting_at(0));
+    let mut prepare = |number: usize| {
+        let text = format!("SELECT {number}{}", " ".repeat(1_000_000));
+        let parse = message(b'P', &[number.to_string().as_bytes(), b"\0", text.as_bytes(), b"\0\0\0"].concat());
+        let mut out = Vec::new();
+        let forwarded = down.forward(&parse, &mut up, &mut statements, Names::Translated, &mut out);
+        forwarded.map(|forwarded| forwarded.consumed == parse.len())
+    };
+    for number in 0..16 {
+        assert_eq!(prepare(number), Ok(true), "{number}");
+    }
+    assert!(matches!(prepare(16), Err(Refusal::TooLarge { what: "the list of prepared statements", .. })));
+}
