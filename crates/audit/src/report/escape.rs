@@ -1,7 +1,7 @@
 //! Makes hostile names harmless for a terminal, the only place where that is decided.
 
 /// Whether a terminal would act on the character instead of showing it, or show it where it does not stand.
-pub(super) fn is_obeyed(character: char) -> bool {
+pub fn is_obeyed(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -5,34 +5,13 @@
 
 use std::fmt::Write;
 
+pub(crate) use guardian_audit::report::escape::line;
+use guardian_audit::report::escape::{self, is_obeyed};
 use jiff::Timestamp;
-
-/// Whether a terminal would act on the character instead of showing it, or show it where it does not stand.
-fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn escape(text: &str, keep: &[char]) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
-        if !is_obeyed(character) || keep.contains(&character) {
-            safe.push(character);
-        } else {
-            safe.extend(character.escape_default());
-        }
-    }
-    safe
-}
-
-/// One line: line breaks are escaped too.
-pub(crate) fn line(text: &str) -> String {
-    escape(text, &[])
-}
 
 /// Several lines, with a line break at the end.
 pub(crate) fn block(text: &str) -> String {
-    let mut safe = escape(text, &['\n', '\t']);
+    let mut safe = escape::block(text);
     if !safe.ends_with('\n') {
         safe.push('\n');
     }
