@@ -52,38 +52,41 @@ async fn kill_at_each_step(
 const TENANTS: usize = 8;
 
 async fn survives_kills(tier: &str) {
-    let installation = Installation::helpdesk(&Server::shared()).await;
+    survive_kills(&Installation::helpdesk(&Server::shared()).await, tier).await;
+}
+
+async fn survive_kills(installation: &Installation, tier: &str) {
     let mut up = installation.up_and_hardened();
     let slugs: Vec<String> = (0..TENANTS).map(|number| format!("t{number}")).collect();
 
-    up = kill_at_each_step(&installation, up, &["tenant", "create", "SLUG", "--tier", tier], &slugs, &slugs, "active").await;
+    up = kill_at_each_step(installation, up, &["tenant", "create", "SLUG", "--tier", tier], &slugs, &slugs, "active").await;
     for slug in &slugs {
         if !installation.guardian(["tenant", "show", slug.as_str()]).status.success() {
             installation.run(["tenant", "create", slug.as_str(), "--tier", tier]);
         }
         assert_eq!(
-            psql(&installation, slug, "INSERT INTO tag (name) VALUES ('a'); SELECT count(*) FROM tag"),
+            psql(installation, slug, "INSERT INTO tag (name) VALUES ('a'); SELECT count(*) FROM tag"),
             Ok("1".into())
         );
     }
-    up = kill_at_each_step(&installation, up, &["tenant", "suspend", "SLUG"], &slugs, &slugs, "suspended").await;
-    up = kill_at_each_step(&installation, up, &["tenant", "resume", "SLUG"], &slugs, &slugs, "active").await;
+    up = kill_at_each_step(installation, up, &["tenant", "suspend", "SLUG"], &slugs, &slugs, "suspended").await;
+    up = kill_at_each_step(installation, up, &["tenant", "resume", "SLUG"], &slugs, &slugs, "active").await;
     for slug in &slugs {
-        assert_eq!(psql(&installation, slug, "SELECT count(*) FROM tag"), Ok("1".into()), "{slug} lost its data");
+        assert_eq!(psql(installation, slug, "SELECT count(*) FROM tag"), Ok("1".into()), "{slug} lost its data");
     }
-    let tenants: Vec<_> = slugs.iter().map(|slug| json(&installation, &["tenant", "show", slug])).collect();
+    let tenants: Vec<_> = slugs.iter().map(|slug| json(installation, &["tenant", "show", slug])).collect();
     let ids: Vec<String> = tenants.iter().map(|tenant| tenant["id"].as_str().expect("an id").to_owned()).collect();
     let delete = ["tenant", "delete", "SLUG", "--now", "--confirm", "SLUG"];
-    up = kill_at_each_step(&installation, up, &delete, &slugs, &ids, "deleted").await;
+    up = kill_at_each_step(installation, up, &delete, &slugs, &ids, "deleted").await;
     for (tenant, (slug, id)) in tenants.iter().zip(slugs.iter().zip(&ids)) {
-        if json(&installation, &["tenant", "show", id])["state"] != "deleted" {
+        if json(installation, &["tenant", "show", id])["state"] != "deleted" {
             installation.run(["tenant", "delete", slug, "--now", "--confirm", slug]);
         }
         let key = tenant["key"].as_str().expect("a key");
-        let remains = Remains::of(&installation, id, key).await;
+        let remains = Remains::of(installation, id, key).await;
         assert!(remains.is_nothing(), "{slug} left {remains:?}");
     }
-    let incidents = json(&installation, &["incident", "list"]);
+    let incidents = json(installation, &["incident", "list"]);
     assert_eq!(incidents["items"].as_array().map(Vec::len), Some(0), "{incidents}");
     assert!(up.stop(), "{}", installation.log());
 }
@@ -101,4 +104,31 @@ async fn schema_tenants_survive_kills() {
 #[tokio::test(flavor = "multi_thread")]
 async fn database_tenants_survive_kills() {
     survives_kills("enterprise").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_databases_survive_kills() {
+    let installation = Installation::helpdesk(&Server::own()).await;
+    let config = std::fs::read_to_string(installation.config()).expect("read guardian.toml");
+    let stocked = config.replace("[clusters.main]", "[clusters.main]\nwarm_databases = 2");
+    std::fs::write(installation.config(), stocked).expect("write guardian.toml");
+    survive_kills(&installation, "enterprise").await;
+    // Killed again and again while it was making them, it has as many as it shall, and nothing half made.
+    let up = installation.up();
+    let begun = std::time::Instant::now();
+    while json(&installation, &["status"])["clusters"][0]["warm_databases"] != serde_json::json!({ "ready": 2, "wanted": 2 })
+    {
+        assert!(begun.elapsed().as_secs() < 60, "the stock stays short: {}", installation.log());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(up.stop(), "{}", installation.log());
+    let mut admin = installation.server().connect("postgres").await;
+    let kept: Vec<String> =
+        sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE starts_with(datname::text, 'guardian_') ORDER BY 1")
+            .fetch_all(&mut admin)
+            .await
+            .expect("look for prepared databases");
+    let word = |name: &String| name.split('_').nth(3).map(str::to_owned);
+    let words: Vec<_> = kept.iter().filter_map(word).collect();
+    assert_eq!(words, ["template", "warm", "warm"], "{kept:?}");
 }

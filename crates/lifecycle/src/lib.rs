@@ -16,6 +16,7 @@ mod restore;
 mod row;
 mod secret;
 mod step;
+mod stock;
 mod worker;
 
 use std::{
@@ -69,7 +70,7 @@ impl Lifecycle {
         worker: impl Into<String>,
     ) -> Self {
         let lease = Lease { worker: worker.into(), duration: Duration::from_secs(u64::from(config.control.lease_seconds)) };
-        let steps = Steps { clusters, store: store.clone(), config, migrations };
+        let steps = Steps { clusters, store: store.clone(), config, migrations, taken: Arc::default() };
         let engine = Engine { store, steps, lease, stop: CancellationToken::new() };
         Self { engine, tasks: TaskTracker::new(), hardened: Arc::default() }
     }

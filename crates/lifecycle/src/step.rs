@@ -20,10 +20,12 @@ use guardian_provision::{
     migrations::{self, MigrateError, ReadError},
     role::{self, Bounds},
     schema, ticket,
+    warm::WarmError,
 };
 use guardian_store::{ClaimError, IssuedTicket, Store, StoreError};
 use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use tokio::sync::Notify;
 
 use crate::grip::Grip;
 
@@ -45,6 +47,8 @@ pub(crate) enum StepError {
     Provision(#[from] ProvisionError),
     #[error("in {place}: {source}")]
     Migrate { place: String, source: Box<MigrateError> },
+    #[error(transparent)]
+    Warm(#[from] WarmError),
     #[error("cannot read the migrations: {0}")]
     Folder(#[from] ReadError),
     #[error("cannot use the registry of tenants in {place}: {}", describe(source))]
@@ -92,8 +96,9 @@ impl StepError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Connect(error) => connect_is_transient(error),
-            Self::Provision(error) => error.is_transient(),
+            Self::Provision(error) | Self::Warm(WarmError::Place(error)) => error.is_transient(),
             Self::Migrate { source, .. } => source.is_transient(),
+            Self::Warm(WarmError::Migrate(error)) => error.is_transient(),
             Self::Registry { source, .. } | Self::Grant { source, .. } => is_transient(source),
             Self::Hardened(error) => driver(error).is_some_and(is_transient),
             Self::Look { source, .. } => driver(source).is_some_and(is_transient),
@@ -128,6 +133,8 @@ pub(crate) struct Steps {
     pub(crate) config: Arc<Config>,
     /// The folder of the application's migrations.
     pub(crate) migrations: Option<PathBuf>,
+    /// Wakes who keeps prepared databases in stock: one was taken.
+    pub(crate) taken: Arc<Notify>,
 }
 
 impl Steps {
@@ -146,7 +153,7 @@ impl Steps {
             }
             Step::EnsureDatabase { place } => {
                 let mut maintenance = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
-                database::ensure(&mut maintenance, &place.database).await?;
+                self.ensure_database(&mut maintenance, &place.cluster, &place.database).await?;
             }
             Step::Migrate { place } => {
                 let mut connection = grip.seize(&place.cluster, &place.database).await?;

@@ -29,7 +29,7 @@ impl Lifecycle {
     pub async fn work(self, stop: CancellationToken) {
         // Inline work of requests stops with the workers.
         let halt = self.engine.stop.clone();
-        tokio::join!(self.take_up(&stop), self.housekeep(&stop), async {
+        tokio::join!(self.take_up(&stop), self.housekeep(&stop), self.keep_stock(&stop), async {
             stop.cancelled().await;
             halt.cancel();
         });

@@ -534,6 +534,18 @@ pub struct ClusterStatus {
     pub error: Option<String>,
     /// The tenant it is reserved for.
     pub reserved_for: Option<String>,
+    /// Prepared databases, where `guardian.toml` wants some.
+    #[serde(default)]
+    pub warm_databases: Option<WarmDatabases>,
+}
+
+/// The stock of prepared databases of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct WarmDatabases {
+    /// With the newest migrations, waiting for a tenant; `None` when they could not be counted.
+    pub ready: Option<usize>,
+    /// How many there should be.
+    pub wanted: u8,
 }
 
 /// Something that a gateway saw and the control plane has to put right.

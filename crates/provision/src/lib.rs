@@ -12,9 +12,11 @@ pub mod role;
 pub mod rows;
 pub mod schema;
 pub mod ticket;
+pub mod warm;
 
 pub use error::ProvisionError;
 pub use migrations::Migrations;
+pub use warm::Warm;
 
 /// The database on every cluster from which roles and databases are made: it is there from `initdb` on.
 pub const MAINTENANCE_DATABASE: &str = "postgres";

@@ -14,6 +14,15 @@ pub async fn hold(connection: &mut PgConnection, object: &str) -> Result<(), Pro
     take(connection, "SELECT pg_catalog.pg_advisory_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))", object).await
 }
 
+/// Takes the lock of an object for the rest of this session, unless another one has it; says whether it did.
+pub async fn try_hold(connection: &mut PgConnection, object: &str) -> Result<bool, ProvisionError> {
+    sqlx::query_scalar("SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))")
+        .bind(object)
+        .fetch_one(connection)
+        .await
+        .map_err(failed("lock", object))
+}
+
 /// Takes the same lock until the transaction ends.
 pub async fn hold_in_transaction(transaction: &mut PgConnection, object: &str) -> Result<(), ProvisionError> {
     take(transaction, "SELECT pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))", object)

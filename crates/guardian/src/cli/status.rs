@@ -39,7 +39,7 @@ fn show(status: &api::Status, server: &str, output: Output) -> anyhow::Result<()
         ("incidents", Cell::marked(incidents, status.incidents_open)),
     ]))?;
     output.line("")?;
-    let mut table = Table::new(["cluster", "answers", "PostgreSQL", "reserved for"]);
+    let mut table = Table::new(["cluster", "answers", "PostgreSQL", "reserved for", "databases ready"]);
     for cluster in &status.clusters {
         let answers = match (&cluster.error, cluster.reachable) {
             (_, true) => Cell::marked(Some(Mark::Good), "yes"),
@@ -50,6 +50,10 @@ fn show(status: &api::Status, server: &str, output: Output) -> anyhow::Result<()
             answers,
             Cell::maybe(cluster.server_version.as_ref()),
             Cell::maybe(cluster.reserved_for.as_ref()),
+            Cell::maybe(cluster.warm_databases.as_ref().map(|warm| match warm.ready {
+                Some(ready) => format!("{ready} of {}", warm.wanted),
+                None => format!("? of {}", warm.wanted),
+            })),
         ]);
     }
     output.table(table)

@@ -70,7 +70,17 @@ impl House {
         Self::bare_across(Server::shared(), &Server::shared()).await
     }
 
+    /// Hardened, with prepared databases on the cluster `main`.
+    pub async fn stocked() -> Self {
+        let server = Server::shared();
+        Self::made(server.clone(), &server, "warm_databases = 3\n").await.harden().await
+    }
+
     async fn bare_across(server: Server, control: &Server) -> Self {
+        Self::made(server, control, "").await
+    }
+
+    async fn made(server: Server, control: &Server, main: &str) -> Self {
         let (application, control) = (server.database("life").await, control.database("control").await);
         let migrations = tempfile::tempdir().unwrap();
         std::fs::write(migrations.path().join("0001_notes.sql"), MIGRATION).unwrap();
@@ -78,7 +88,7 @@ impl House {
         let text = format!(
             "[control]\nlease_seconds = 1\n\
              [application]\nname = \"{name}\"\ncluster = \"main\"\ndatabase = \"{database}\"\nmigrations = \"migrations\"\n\
-             [clusters.main]\nurl = \"postgres://main\"\n\
+             [clusters.main]\nurl = \"postgres://main\"\n{main}\
              [clusters.own]\nurl = \"postgres://own\"\nreserved_for = \"{WALLED}\"\n\
              [tiers.row]\nisolation = \"row\"\n[tiers.schema]\nisolation = \"schema\"\n\
              [tiers.database]\nisolation = \"database\"\n[tiers.cluster]\nisolation = \"cluster\"\n\

@@ -23,6 +23,9 @@ use crate::{
     tier::{WEIGHT_DEFAULT, WEIGHT_MAX},
 };
 
+/// Each takes some megabytes of disk.
+const WARM_DATABASES_MAX: u8 = 100;
+
 /// The whole of `guardian.toml`.
 #[derive(Debug, Clone, PartialEq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -93,6 +96,10 @@ pub struct Cluster {
     /// The slug of the one tenant (isolation `cluster`) this server is for.
     #[serde(default)]
     pub reserved_for: Option<Slug>,
+    /// How many databases with the application's migrations wait here for new `database` and `cluster` tenants, up to 100; they
+    /// are made again in the background. With 0 there is only the template that new ones are copied from. Left out: neither.
+    #[serde(default)]
+    pub warm_databases: Option<u8>,
 }
 
 /// The application and its schema.
@@ -192,7 +199,7 @@ impl Config {
         if config.clusters.is_empty()
             && let Ok(name) = LOCAL.parse()
         {
-            config.clusters.insert(name, Cluster { url: LOCAL.to_owned(), reserved_for: None });
+            config.clusters.insert(name, Cluster { url: LOCAL.to_owned(), reserved_for: None, warm_databases: None });
         }
         config.check().map_err(|(key, problem)| ConfigError::new(file, text, &key, &problem))?;
         Ok(config)
@@ -287,6 +294,9 @@ impl Config {
             if cluster.url != LOCAL && !cluster.url.starts_with("postgres://") && !cluster.url.starts_with("postgresql://") {
                 let problem = "must be a `postgres://` URL, or `local`".to_owned();
                 return Err((format!("clusters.{name}.url"), problem));
+            }
+            if cluster.warm_databases.is_some_and(|count| count > WARM_DATABASES_MAX) {
+                return Err((format!("clusters.{name}.warm_databases"), format!("must be {WARM_DATABASES_MAX} or less")));
             }
         }
         self.gateway.check()?;

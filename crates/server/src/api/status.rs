@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use futures_util::future::join_all;
 use guardian_model::{
     ClusterName, Permission, Place,
-    api::{ClusterStatus, Status},
+    api::{ClusterStatus, Status, WarmDatabases},
 };
 use guardian_postgres::registry;
 use guardian_provision::MAINTENANCE_DATABASE;
@@ -36,8 +36,9 @@ async fn status(State(state): State<AppState>) -> ApiResult<Json<Status>> {
     let config = state.config.current()?;
     let counts = state.store.counts().await?;
     let probes = state.clusters.names().cloned().map(|name| {
-        let reserved_for = config.clusters.get(&name).and_then(|cluster| cluster.reserved_for.as_ref());
-        probe(&state, name, reserved_for.map(ToString::to_string))
+        let cluster = config.clusters.get(&name);
+        let reserved_for = cluster.and_then(|cluster| cluster.reserved_for.as_ref());
+        probe(&state, name, reserved_for.map(ToString::to_string), cluster.and_then(|cluster| cluster.warm_databases))
     });
     let shared = config.shared_place();
     let (clusters, mechanism) = tokio::join!(join_all(probes), mechanism(&state, &shared));
@@ -52,13 +53,22 @@ async fn status(State(state): State<AppState>) -> ApiResult<Json<Status>> {
     }))
 }
 
-async fn probe(state: &AppState, name: ClusterName, reserved_for: Option<String>) -> ClusterStatus {
+async fn probe(state: &AppState, name: ClusterName, reserved_for: Option<String>, warm: Option<u8>) -> ClusterStatus {
     let (server_version, error) = match timeout(PROBE_TIMEOUT, version(state, &name)).await {
         Ok(Ok(version)) => (Some(version), None),
         Ok(Err(error)) => (None, Some(error)),
         Err(_) => (None, Some(format!("no answer within {} s", PROBE_TIMEOUT.as_secs()))),
     };
-    ClusterStatus { name: name.to_string(), reachable: error.is_none(), server_version, error, reserved_for }
+    let warm_databases = match warm {
+        Some(wanted) => Some(WarmDatabases { ready: stock(state, &name).await, wanted }),
+        None => None,
+    };
+    ClusterStatus { name: name.to_string(), reachable: error.is_none(), server_version, error, reserved_for, warm_databases }
+}
+
+/// How many prepared databases there are; why there are not enough stands in the log.
+async fn stock(state: &AppState, name: &ClusterName) -> Option<usize> {
+    timeout(PROBE_TIMEOUT, state.lifecycle.stock(name)).await.ok()?.ok()
 }
 
 async fn version(state: &AppState, name: &ClusterName) -> Result<String, String> {
