@@ -15,7 +15,7 @@ CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
 HAS_NEXTEST := $(shell cargo nextest --version 2>/dev/null)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint generate matrix drivers drivers-full bench-postgres bench-audit bench-control bench-sql-gateway tools
+.PHONY: help demo test lint generate matrix drivers drivers-full bench-postgres bench-audit bench-control bench-sql-gateway bench-fleet tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,11 @@ bench-sql-gateway: tools ## Measure the SQL gateway beside PgBouncer, a bare rel
 	@scripts/install-pgbouncer.sh
 	$(CARGO) build --release --package guardian --package guardian-bench
 	$(TARGET)/release/sql_gateway
+
+bench-fleet: tools ## Measure what many tenants take: prepared databases, fleet migrations, imports, adoption
+	@scripts/install-postgres.sh
+	$(CARGO) build --release --package guardian --package guardian-bench
+	$(TARGET)/release/fleet
 
 tools:
 	@command -v cargo > /dev/null || { echo "There is no Rust toolchain; get one from https://rustup.rs" >&2; exit 1; }
