@@ -3,8 +3,7 @@
 //! `tests/flawed/*.sql` are run in order of their names. Comments in them say what must come of what follows:
 //!
 //! - `-- flaw GRD-PG-001: shop.notes, leaks` must be found on that object, and attacks must show that it leaks; `leaks shop.x` when
-//!   another object does. `not shown shop.x`: it can be exploited, in a way that attacks do not know, and they must not call the
-//!   object proven. Without either it opens nothing by itself.
+//!   another object does, by statements that reproduce it. Without that it opens nothing by itself.
 //! - `-- also GRD-PG-401: key on shop.notes` comes with a flaw that was named before.
 //! - `-- near GRD-PG-001: shop.other` looks like the flaw and is none: no finding, and attacks show no leak.
 //! - `-- as reports` says which role's application is meant from there on.
@@ -23,7 +22,7 @@ use std::{
 
 use guardian_audit::{
     Facts, Options,
-    attacks::{Arena, AttackOptions, Attempt, Verdict, attack},
+    attacks::{Arena, AttackOptions, Attacked, Attempt, Verdict, attack},
     audit, collect,
 };
 use guardian_testkit::{Server, TestDatabase};
@@ -36,7 +35,6 @@ struct Planted {
     rule: String,
     object: String,
     leaks: Option<String>,
-    not_shown: Option<String>,
     /// The application's role.
     role: String,
 }
@@ -100,16 +98,12 @@ fn planted(text: &str) -> Vec<Planted> {
             continue;
         };
         let (id, rest) = rest.split_once(": ").unwrap_or_else(|| panic!("not `RULE: object`: {line}"));
-        let (rest, not_shown) = match rest.split_once(", not shown ") {
-            Some((rest, object)) => (rest, Some(object.to_owned())),
-            None => (rest, None),
-        };
         let (object, leaks) = match rest.split_once(", leaks") {
             Some((object, "")) => (object, Some(object.to_owned())),
             Some((object, other)) => (object, Some(other.trim().to_owned())),
             None => (rest, None),
         };
-        all.push(Planted { kind, rule: id.to_owned(), object: object.to_owned(), leaks, not_shown, role: role.clone() });
+        all.push(Planted { kind, rule: id.to_owned(), object: object.to_owned(), leaks, role: role.clone() });
     }
     all
 }
@@ -184,19 +178,16 @@ async fn exploit(is_attacked: impl Fn(&str) -> bool) {
     let attacked = |role: &str, object: &str| {
         report.objects.iter().find(|one| one.role == role && one.object.identity == object.replace("{db}", &database.name))
     };
-    let verdict = |role: &str, object: &str| attacked(role, object).map(|one| one.verdict);
+    let is_reproduced = |one: &Attacked| {
+        let mut leaking = one.attempts.iter().filter(|attempt| attempt.verdict == Verdict::Leaks);
+        one.verdict == Verdict::Leaks && leaking.any(|attempt| !attempt.reproduce.is_empty())
+    };
     let mut wrong = Vec::new();
     let exploitable: Vec<_> = schema.planted.iter().filter_map(|one| Some((one, one.leaks.as_ref()?))).collect();
     for (one, object) in &exploitable {
-        if verdict(&one.role, object) != Some(Verdict::Leaks) {
+        if !attacked(&one.role, object).is_some_and(is_reproduced) {
             let tried = attacked(&one.role, object).map(|one| one.attempts.iter().map(said).collect::<Vec<_>>());
             wrong.push(format!("NOT EXPLOITED as {}: {} on {object}: {tried:#?}", one.role, one.rule));
-        }
-    }
-    let beyond: Vec<_> = schema.planted.iter().filter_map(|one| Some((one, one.not_shown.as_ref()?))).collect();
-    for (one, object) in &beyond {
-        if verdict(&one.role, object) != Some(Verdict::NotShown) {
-            wrong.push(format!("as {}: {} on {object} is called {:?}", one.role, one.rule, verdict(&one.role, object)));
         }
     }
     for one in schema.planted.iter().filter(|one| one.kind == Kind::NearMiss) {
@@ -226,9 +217,8 @@ async fn exploit(is_attacked: impl Fn(&str) -> bool) {
         }
     }
     eprintln!(
-        "{} flaws leak, {} could but are not shown, {} objects are proven isolated; the attack knows the context by {:?}",
+        "{} flaws leak, {} objects are proven isolated; the attack knows the context by {:?}",
         exploitable.len(),
-        beyond.len(),
         report.count(Verdict::ProvenIsolated),
         report.context
     );

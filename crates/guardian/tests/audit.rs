@@ -233,3 +233,50 @@ fn a_migration_that_fails_is_named_with_its_line() {
     assert!(told.contains("m/1.sql:2: a line that begins with a backslash is psql's"), "{told}");
     assert!(fails(&[("1.txt", "")]).contains("there is no `.sql` file in `m`"));
 }
+
+#[test]
+fn a_killed_audit_leaves_no_server_behind() {
+    let folder = migrations(&[("1.sql", "SELECT pg_sleep(600)")]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_guardian"));
+    command.args(["audit", "--migrations", "m", "--app-role", "shop_app"]).current_dir(folder.path());
+    let mut audit =
+        command.env("TMPDIR", "/tmp").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let asleep = wait_for(|| servers_below(audit.id()));
+    let [server, home] = asleep.expect("a server is started, and runs the file");
+    audit.kill().unwrap();
+    audit.wait().unwrap();
+    let gone = || (!Path::new(&format!("/proc/{server}")).exists() && !Path::new(&home).exists()).then_some(());
+    assert!(wait_for(gone).is_some(), "server {server} or its folder {home} is still there");
+}
+
+/// Asks every tenth of a second, for a minute.
+fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..600).find_map(|_| {
+        let answer = ask();
+        if answer.is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        answer
+    })
+}
+
+/// The process and the folder of the throwaway server that the audit of this process started, once a statement sleeps in it.
+///
+/// The server is no child of the audit's, but the folder that it has locked names the audit.
+fn servers_below(audit: u32) -> Option<[String; 2]> {
+    let processes = || fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let command = |process: &str| fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    let folders = fs::read_dir("/tmp").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut mine = folders.filter(|path| {
+        let is_throwaway = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("guardian-throwaway-"));
+        is_throwaway && fs::read_to_string(path.join("lock")).is_ok_and(|text| text.trim() == audit.to_string())
+    });
+    let home = mine.next()?.to_str()?.to_owned();
+    let pid = fs::read_to_string(format!("{home}/cluster/data/postmaster.pid")).ok()?;
+    let server = pid.lines().next()?.to_owned();
+    let sleeps = |process: String| {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+        status.lines().any(|line| line.split_whitespace().eq(["PPid:", &server])) && command(&process).contains("SELECT")
+    };
+    processes().any(sleeps).then_some([server, home])
+}

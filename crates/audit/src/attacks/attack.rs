@@ -17,7 +17,9 @@ pub enum Kind {
     WithoutContext,
     AfterReset,
     ForgedContext,
+    TrustedWrite,
     SetRole,
+    ErrorOracle,
     Copy,
     PreparedPlan,
     Difference,
@@ -49,7 +51,9 @@ impl Kind {
             Self::WithoutContext => "read without any tenant context",
             Self::AfterReset => "read after RESET ALL",
             Self::ForgedContext => "read after forging the context",
+            Self::TrustedWrite => "read after writing what a policy trusts",
             Self::SetRole => "read as another role",
+            Self::ErrorOracle => "read B's values in an error's message",
             Self::Copy => "copy the rows out",
             Self::PreparedPlan => "run a plan prepared in B's context",
             Self::Difference => "notice that B has rows",
@@ -75,6 +79,9 @@ impl Kind {
     }
 }
 
+/// `invalid_text_representation`: the message of a failed cast quotes the value.
+const CAST_REFUSED: &str = "22P02";
+
 /// What proves that an attack succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Success {
@@ -98,6 +105,8 @@ pub(crate) enum Success {
     Violates(String),
     /// It fails with this message, with which the attacker's own code reports what it saw.
     Says(&'static str),
+    /// It fails, and the message holds something of tenant B's.
+    BetraysB,
     /// What it copies out holds something of tenant B's.
     CopiesB,
     /// What it copies out holds something of tenant A's.
@@ -122,6 +131,9 @@ impl Success {
                 matches!(code.as_str(), "23505" | "23P01") && constraint.as_ref() == Some(name)
             }
             (Self::Says(word), Outcome::Failed { message, .. }) => message.starts_with(word),
+            (Self::BetraysB, Outcome::Failed { code, message, .. }) => {
+                code == CAST_REFUSED && marks.is_in(Tenant::B, message.as_bytes())
+            }
             (Self::CopiesB, Outcome::Copied(bytes)) => marks.is_in(Tenant::B, bytes),
             (Self::CopiesA, Outcome::Copied(bytes)) => marks.is_in(Tenant::A, bytes),
             _ => false,

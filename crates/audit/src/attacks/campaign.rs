@@ -182,6 +182,7 @@ impl Campaign<'_> {
         let ours = |one: &&crate::facts::Relation| !plant::is_systems(&one.schema);
         for view in self.facts.relations.iter().filter(|one| one.kind == RelationKind::MaterializedView).filter(ours) {
             let _ = execute(connection, &format!("REFRESH MATERIALIZED VIEW {}", name(view))).await;
+            let _ = execute(connection, &format!("ANALYZE {}", name(view))).await;
         }
         for oid in &self.planted.tenants {
             if let Some(table) = self.facts.relation(*oid) {

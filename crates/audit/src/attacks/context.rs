@@ -5,7 +5,10 @@ use guardian_postgres::{quote::literal, registry};
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::canary::{Marks, Tenant};
+use super::{
+    canary::{Marks, Tenant},
+    claims,
+};
 use crate::facts::{Facts, Privilege};
 use crate::reach::Reach;
 
@@ -110,11 +113,8 @@ pub(crate) fn bytes(value: &[u8]) -> String {
 /// Settings that policies, views and functions name in `current_setting('…')`, those of policies first. A hint for what to
 /// try; that it opens a tenant's own rows has to be seen.
 pub(crate) fn settings_named(facts: &Facts) -> Vec<String> {
-    let policies = facts.policies.iter().flat_map(|policy| policy.using.iter().chain(&policy.check));
-    let functions = facts.functions.iter().filter(|f| f.extension.is_none()).filter_map(|f| f.body.as_ref());
-    let views = facts.relations.iter().filter_map(|relation| relation.definition.as_ref());
     let mut names: Vec<String> = Vec::new();
-    for text in policies.chain(functions).chain(views) {
+    for text in texts_of(facts) {
         for name in named_in(text) {
             if !names.contains(&name) {
                 names.push(name);
@@ -124,7 +124,14 @@ pub(crate) fn settings_named(facts: &Facts) -> Vec<String> {
     names
 }
 
-fn named_in(text: &str) -> Vec<String> {
+/// What policies, functions and views say, those of policies first.
+pub(super) fn texts_of(facts: &Facts) -> impl Iterator<Item = &String> {
+    let policies = facts.policies.iter().flat_map(|policy| policy.using.iter().chain(&policy.check));
+    let functions = facts.functions.iter().filter(|f| f.extension.is_none()).filter_map(|f| f.body.as_ref());
+    policies.chain(functions).chain(facts.relations.iter().filter_map(|relation| relation.definition.as_ref()))
+}
+
+pub(super) fn named_in(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     for part in text.split("current_setting").skip(1) {
         let Some(rest) = part.trim_start_matches(['"', ' ', '\n']).strip_prefix('(') else { continue };
@@ -171,6 +178,11 @@ pub(crate) fn proposals(facts: &Facts, reach: &Reach<'_>) -> Vec<Context> {
         let template: Vec<_> = settings.iter().map(|name| set(name, "{tenant}")).collect();
         proposals.push(context(template.join("; "), &all));
     }
+    let of_claims = claims::settings(facts);
+    for document in claims::documents(facts, "{tenant}") {
+        let document = document.replace('\'', "''");
+        proposals.extend(of_claims.iter().map(|name| context(set(name, &document), &[name])));
+    }
     proposals
 }
 
@@ -182,9 +194,12 @@ pub(crate) fn forgeries(facts: &Facts, context: &Context, marks: &Marks) -> Vec<
     if !context.is_guardian() {
         forgeries.extend(context.sql(Tenant::B, marks));
     }
+    let (documents, of_claims) = (claims::documents(facts, &key), claims::settings(facts));
     for name in settings_named(facts) {
+        let documents = if of_claims.contains(&name) { documents.as_slice() } else { &[] };
         let name = literal(&name);
-        for value in [key.as_str(), hex.as_str(), "on", "1", "admin", ""] {
+        let plain = [key.as_str(), hex.as_str(), "on", "1", "admin", ""];
+        for value in plain.into_iter().chain(documents.iter().map(String::as_str)) {
             forgeries.push(format!("SELECT pg_catalog.set_config({name}, {}, false)", literal(value)));
         }
     }

@@ -9,6 +9,7 @@
 mod attack;
 mod campaign;
 mod canary;
+mod claims;
 pub mod clone;
 mod context;
 mod fidelity;

@@ -3,6 +3,8 @@
 //! A superuser plants past triggers and foreign keys (`session_replication_role`), yet with values that keep every key; of
 //! CHECKs nothing is parsed: values are tried until the table takes them. A table that takes none is named, with the reason.
 
+mod variants;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::atomic::{AtomicU32, Ordering},
@@ -201,6 +203,9 @@ impl Planted {
             match self.fill(connection, facts, relation, marks, tenant).await? {
                 Ok(values) => {
                     self.rows.insert((oid, tenant), values);
+                    if tenant == Tenant::B {
+                        self.vary(connection, facts, relation, marks).await?;
+                    }
                 }
                 Err(reason) => {
                     self.unfilled.insert(oid, reason);

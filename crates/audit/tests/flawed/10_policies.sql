@@ -69,7 +69,7 @@ ALTER POLICY rows_open ON shop.policy_for_public TO PUBLIC;
 
 -- flaw GRD-PG-006: p on shop.not_about_tenants, leaks shop.not_about_tenants
 SELECT pg_temp.make_with('shop.not_about_tenants', 'note <> ''deleted''');
--- flaw GRD-PG-006: tenant_only on shop.shared_rows, not shown shop.shared_rows
+-- flaw GRD-PG-006: tenant_only on shop.shared_rows, leaks shop.shared_rows
 SELECT pg_temp.make('shop.shared_rows');
 ALTER TABLE shop.shared_rows ADD COLUMN open_to_all boolean NOT NULL DEFAULT true;
 ALTER POLICY tenant_only ON shop.shared_rows
@@ -93,7 +93,7 @@ CREATE POLICY adds ON shop.open_inserts FOR INSERT WITH CHECK (true);
 SELECT pg_temp.make('shop.checked_beside');
 ALTER POLICY rows_open ON shop.checked_beside USING (note <> '') WITH CHECK (true);
 
--- flaw GRD-PG-009: p on shop.trusts_members, not shown shop.trusts_members
+-- flaw GRD-PG-009: p on shop.trusts_members, leaks shop.trusts_members
 CREATE TABLE shop.members (person uuid NOT NULL, org uuid NOT NULL, PRIMARY KEY (person, org));
 ALTER TABLE shop.members OWNER TO owner;
 GRANT SELECT, INSERT ON shop.members TO app;
@@ -134,7 +134,7 @@ ALTER POLICY tenant_only ON shop.open_when_unset USING (nullif(current_setting('
 SELECT pg_temp.make('shop.falls_back_to_all');
 ALTER POLICY tenant_only ON shop.falls_back_to_all
     USING (tenant_id = coalesce(nullif(current_setting('backtrace_functions'), '')::uuid, tenant_id));
--- flaw GRD-PG-104: p on shop.by_profile, not shown shop.by_profile
+-- flaw GRD-PG-104: p on shop.by_profile, leaks shop.by_profile
 SELECT pg_temp.make_with('shop.by_profile',
     'tenant_id::text = (nullif(current_setting(''request.jwt.claims'', true), '''')::jsonb -> ''user_metadata'' ->> ''tenant'')');
 -- also GRD-PG-101: "request.jwt.claims"

@@ -69,12 +69,12 @@ GRANT SELECT ON shop.stored_for_staff TO staff;
 CREATE VIEW shop.filter_view AS SELECT * FROM shop.bills
     WHERE tenant_id = nullif(current_setting('backtrace_functions'), '')::uuid;
 GRANT SELECT ON shop.filter_view TO app;
--- also GRD-PG-301: shop.filter_view, not shown shop.filter_view
+-- also GRD-PG-301: shop.filter_view, leaks shop.filter_view
 -- near GRD-PG-307: shop.barrier_for_staff
 CREATE VIEW shop.barrier_for_staff WITH (security_barrier) AS SELECT * FROM shop.bills
     WHERE tenant_id = nullif(current_setting('backtrace_functions'), '')::uuid;
 GRANT SELECT ON shop.barrier_for_staff TO staff;
--- flaw GRD-PG-308: shop.writable_view, not shown shop.writable_view
+-- flaw GRD-PG-308: shop.writable_view, leaks shop.writable_view
 CREATE VIEW shop.writable_view WITH (security_barrier) AS SELECT * FROM shop.bills
     WHERE tenant_id = nullif(current_setting('backtrace_functions'), '')::uuid;
 GRANT SELECT, INSERT ON shop.writable_view TO app;
@@ -103,7 +103,6 @@ CREATE RULE stamp AS ON UPDATE TO shop.preferences DO ALSO UPDATE shop.stamped S
 SELECT pg_temp.make_common('shop.units');
 GRANT UPDATE ON shop.units TO app;
 CREATE RULE stamp AS ON UPDATE TO shop.units DO ALSO UPDATE shop.stamped SET note = NEW.name;
--- Attacks read the statistics of tables only.
--- flaw GRD-PG-008: closed.stored
+-- flaw GRD-PG-008: closed.stored, leaks
 CREATE MATERIALIZED VIEW closed.stored AS SELECT * FROM shop.bills;
 GRANT SELECT ON closed.stored TO app;

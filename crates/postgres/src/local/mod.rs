@@ -8,6 +8,7 @@ mod error;
 mod folder;
 mod lock;
 mod throwaway;
+mod watch;
 
 use std::{
     collections::BTreeMap,

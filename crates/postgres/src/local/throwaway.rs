@@ -10,7 +10,7 @@ use std::{
 use aws_lc_rs::rand;
 use sqlx::postgres::PgConnectOptions;
 
-use super::{LocalCluster, LocalError, StateLock, error::file_error};
+use super::{LocalCluster, LocalError, StateLock, error::file_error, watch::Watch};
 use crate::binaries::Binaries;
 
 /// Durability is no concern of what is thrown away.
@@ -24,11 +24,13 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 
 /// A cluster in a temporary folder. Dropping the value stops it and removes the folder; both block for a moment.
-/// A process that is killed leaves them behind.
+/// When the process is killed, a watcher of its own does both.
 #[derive(Debug)]
 pub struct Throwaway {
     cluster: Option<LocalCluster>,
     folder: PathBuf,
+    /// Dropped last, when there is nothing left for it to clear up.
+    watch: Watch,
 }
 
 impl Throwaway {
@@ -40,9 +42,14 @@ impl Throwaway {
     /// Starts one with given programs.
     pub fn start_with(binaries: Binaries) -> Result<Self, LocalError> {
         let folder = make_folder()?;
-        let mut throwaway = Self { cluster: None, folder };
+        let watch = Watch::start().map_err(file_error("run", Path::new("/bin/sh")))?;
+        let mut throwaway = Self { cluster: None, folder, watch };
+        throwaway.watch.over(&throwaway.folder).map_err(file_error("watch over", &throwaway.folder))?;
         let lock = StateLock::acquire(&throwaway.folder)?;
-        throwaway.cluster = Some(LocalCluster::start_with(binaries, &lock, &SETTINGS)?);
+        let cluster = throwaway.cluster.insert(LocalCluster::start_with(binaries, &lock, &SETTINGS)?);
+        for folder in [&cluster.home, &cluster.socket] {
+            throwaway.watch.over(folder).map_err(file_error("watch over", folder))?;
+        }
         Ok(throwaway)
     }
 

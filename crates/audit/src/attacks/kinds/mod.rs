@@ -5,6 +5,7 @@ mod keys;
 mod read;
 mod sessions;
 mod shadow;
+mod trust;
 mod write;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub(crate) fn all(field: &Field<'_>) -> (Vec<Attack>, Vec<Objection>) {
     let mut attacks = Vec::new();
     let mut objections = Vec::new();
     read::attacks(field, &mut attacks, &mut objections);
+    trust::attacks(field, &mut attacks);
     write::attacks(field, &mut attacks);
     keys::attacks(field, &mut attacks);
     code::attacks(field, &mut attacks, &mut objections);
@@ -66,7 +68,7 @@ fn looks_elsewhere(field: &Field<'_>, table: &Relation) -> Option<Objection> {
     let name = crate::finding::readable(&other.name);
     Some(Objection::new(
         crate::finding::Object::relation(table),
-        format!("its policies also look at {name}, of which one value was tried"),
+        format!("its policies also look at {name}, of which a few values were tried"),
     ))
 }
 

@@ -6,11 +6,11 @@ use super::Field;
 use crate::attacks::{
     Objection,
     attack::{Attack, Control, Kind, Success},
-    canary::Tenant,
+    canary::{TEXTS, Tenant},
     context::forgeries,
     session::Step,
 };
-use crate::facts::{Oid, Relation};
+use crate::facts::{Column, Oid, Privilege, Relation, RelationKind};
 use crate::finding::Object;
 
 pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>, objections: &mut Vec<Objection>) {
@@ -28,9 +28,7 @@ pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>, objections: 
             let attack = Attack::new(Kind::SetRole, object.clone(), steps, Success::Positive);
             attacks.push(if *is_member { attack } else { attack.not_in_place("a GRANT locks rows of the catalog") });
         }
-        let last = Step::Run(statistics(field, table));
-        let attack = Attack::new(Kind::Statistics, object, vec![Step::Enter(Tenant::A), last], Success::Positive);
-        attacks.push(attack.moot_without_control().not_in_place("ANALYZE would have to run first"));
+        statistics(field, table, attacks);
     }
     for oid in &field.planted.tenants {
         let reason = field.planted.unfilled.get(oid);
@@ -51,6 +49,13 @@ pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>, objections: 
     for window in field.windows() {
         if field.reach.relation(window).select().is_some() || field.tenancy.is_tenants(window.oid) {
             of_relation(field, window, &Object::relation(window), attacks);
+        }
+        if window.kind == RelationKind::View && field.reach.relation(window).select().is_some() {
+            oracle(field, window, attacks);
+        }
+        // Who may not enter its schema may still read its statistics.
+        if window.kind == RelationKind::MaterializedView {
+            statistics(field, window, attacks);
         }
     }
 }
@@ -81,11 +86,8 @@ fn of_relation(field: &Field<'_>, relation: &Relation, object: &Object, attacks:
     }
     let name = quote::qualified(&relation.schema, &relation.name);
     // COPY names columns where not all of them are granted.
-    let columns: Vec<String> = field
-        .columns_with(relation, crate::facts::Privilege::Select)
-        .iter()
-        .map(|column| quote::ident(&column.name))
-        .collect();
+    let columns: Vec<String> =
+        field.columns_with(relation, Privilege::Select).iter().map(|column| quote::ident(&column.name)).collect();
     let copy = Step::CopyOut(format!("COPY (SELECT {} FROM {name}) TO STDOUT", columns.join(", ")));
     // Without SELECT the server refuses it as it does a query.
     if field.reach.relation(relation).select().is_some() && !columns.is_empty() {
@@ -126,7 +128,36 @@ fn other_roles(field: &Field<'_>) -> Vec<(Oid, String, bool)> {
         .collect()
 }
 
-fn statistics(field: &Field<'_>, table: &Relation) -> String {
+/// A cast that fails on B's row alone, and quotes it: without `security_barrier` PostgreSQL may ask it before the view's own
+/// condition. It costs less than most conditions, and an index must not do the view's work first.
+fn oracle(field: &Field<'_>, view: &Relation, attacks: &mut Vec<Attack>) {
+    let Some(filter) = field.tenant_filter(view, Tenant::B) else { return };
+    let tenant = field.tenancy.column(view.oid).map(|column| column.number);
+    let columns = field.columns_with(view, Privilege::Select);
+    let is_text = |column: &&&Column| TEXTS.contains(&column.base_type) && Some(column.number) != tenant;
+    let text = columns.iter().find(is_text).map(|column| quote::ident(&column.name));
+    let own = columns.iter().find(|column| Some(column.number) == tenant);
+    let own = own.map(|column| format!("{}::text", quote::ident(&column.name)));
+    let name = quote::qualified(&view.schema, &view.name);
+    for shown in text.into_iter().chain(own) {
+        let ask = format!("SELECT pg_catalog.count(*) FROM {name} WHERE (CASE WHEN {filter} THEN {shown} END)::boolean");
+        let steps = vec![
+            Step::Enter(Tenant::A),
+            Step::Run("SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off".to_owned()),
+            Step::Run(ask),
+        ];
+        let attack = Attack::new(Kind::ErrorOracle, Object::relation(view), steps, Success::BetraysB);
+        attacks.push(attack.or_control(Control::Victim).moot_without_control());
+    }
+}
+
+fn statistics(field: &Field<'_>, relation: &Relation, attacks: &mut Vec<Attack>) {
+    let steps = vec![Step::Enter(Tenant::A), Step::Run(statistics_of(field, relation))];
+    let attack = Attack::new(Kind::Statistics, Object::relation(relation), steps, Success::Positive);
+    attacks.push(attack.moot_without_control().not_in_place("ANALYZE would have to run first"));
+}
+
+fn statistics_of(field: &Field<'_>, table: &Relation) -> String {
     let pattern = quote::literal(&field.marks.pattern(Tenant::B));
     let (schema, name) = (quote::literal(&table.schema), quote::literal(&table.name));
     format!(

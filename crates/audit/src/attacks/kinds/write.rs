@@ -9,11 +9,12 @@ use crate::attacks::{
     plant::Values,
     session::Step,
 };
-use crate::facts::{Column, ConstraintKind, Privilege, Relation, RelationKind};
+use crate::facts::{Catalog, Column, ConstraintKind, Privilege, Relation, RelationKind};
 use crate::finding::Object;
 
 /// Bits of `pg_relation_is_updatable`.
 const UPDATE: i32 = 4;
+const INSERT: i32 = 8;
 const DELETE: i32 = 16;
 
 pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>) {
@@ -31,10 +32,15 @@ pub(super) fn attacks(field: &Field<'_>, attacks: &mut Vec<Attack>) {
         .facts
         .relations
         .iter()
-        .filter(|view| view.kind == RelationKind::View && view.updatable & (UPDATE | DELETE) != 0);
+        .filter(|view| view.kind == RelationKind::View && view.updatable & (UPDATE | INSERT | DELETE) != 0);
     for view in views.filter(|view| field.tenancy.is_tenants(view.oid) && !super::super::plant::is_systems(&view.schema)) {
         let from = attacks.len();
-        changes(field, view, attacks);
+        if view.updatable & (UPDATE | DELETE) != 0 {
+            changes(field, view, attacks);
+        }
+        if view.updatable & INSERT != 0 {
+            inserts_through(field, view, attacks);
+        }
         for attack in &mut attacks[from..] {
             attack.not_in_place.get_or_insert("the triggers of its tables would run, and what they do need not roll back");
         }
@@ -101,6 +107,44 @@ fn moved(field: &Field<'_>, table: &Relation, updatable: &[&Column]) -> Option<S
     let column = updatable.iter().find(|column| column.number == tenant.number)?;
     let key = field.marks.key_literal(Tenant::B, column.base_type, &column.written_type)?;
     Some(format!("{} = {key}", quote::ident(&column.name)))
+}
+
+/// Adds a row for B through a view that the server passes on to its table.
+fn inserts_through(field: &Field<'_>, view: &Relation, attacks: &mut Vec<Attack>) {
+    let Some(table) = below(field, view) else { return };
+    let named = field.columns_with(view, Privilege::Insert);
+    let (there, name) = (field.facts.columns_of(table.oid), quote::qualified(&view.schema, &view.name));
+    let insert = |tenant| {
+        let row = field.planted.fresh(table.oid, field.marks, tenant)?;
+        // A view's columns are its table's by name; where one has another name, what lacks it is refused, for B and A alike.
+        let of = |column: &Column| {
+            let source = there.iter().find(|one| one.name == column.name && one.base_type == column.base_type)?;
+            Some((quote::ident(&column.name), row.get(&source.number)?.clone()))
+        };
+        let (columns, values): (Vec<_>, Vec<_>) = named.iter().filter_map(|column| of(column)).unzip();
+        (!columns.is_empty()).then(|| format!("INSERT INTO {name} ({}) VALUES ({})", columns.join(", "), values.join(", ")))
+    };
+    let (Some(for_b), Some(for_a)) = (insert(Tenant::B), insert(Tenant::A)) else { return };
+    let steps = |sql: String| vec![Step::Enter(Tenant::A), Step::Run(sql)];
+    let attack =
+        Attack::new(Kind::Insert, Object::relation(view), steps(for_b), Success::Accepted).or_control(Control::Victim);
+    let is_reached = field.reach.relation(view).insert().is_some();
+    attacks.push(if is_reached { attack.requires(steps(for_a), Success::Accepted) } else { attack });
+}
+
+/// The one table with planted rows that an updatable view stands on.
+fn below<'f>(field: &Field<'f>, view: &Relation) -> Option<&'f Relation> {
+    const DEPTH_MAX: u32 = 16;
+    let mut at = view.oid;
+    for _ in 0..DEPTH_MAX {
+        if field.planted.row_of(at, Tenant::B).is_some() {
+            return field.facts.relation(at);
+        }
+        let references = field.facts.references_of(Catalog::View, at).iter();
+        let tenants = |oid: u32| field.tenancy.is_tenants(oid) || field.planted.tenants.contains(&oid);
+        at = references.filter(|one| one.to == Catalog::Relation).map(|one| one.referenced).find(|oid| tenants(*oid))?;
+    }
+    None
 }
 
 fn inserts(field: &Field<'_>, table: &Relation, attacks: &mut Vec<Attack>) {
