@@ -22,7 +22,7 @@ for round in 1 2 3 4 5; do
             read -r pid <"$data/postmaster.pid"
             case $pid in ''|*[!0-9]*) continue;; esac
             kill -s QUIT "$pid"
-            for tick in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 "$pid" && sleep 0.2; done
+            for tick in 1 2 3 4 5 6 7 8 9 10; do kill -s 0 "$pid" || break; sleep 0.2; done
         done
         [ -d "$folder" ] || continue
         left=yes
