@@ -116,4 +116,46 @@ mod tests {
         drop(throwaway);
         assert!(!folder.exists() && !socket.exists());
     }
+
+    /// Asks every tenth of a second, for a minute.
+    fn wait_for<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+        (0..600).find_map(|_| {
+            let answer = ask();
+            if answer.is_none() {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            answer
+        })
+    }
+
+    #[test]
+    #[ignore = "the other process of `a_killed_process_leaves_nothing_behind`"]
+    fn a_process_that_is_killed() {
+        let _throwaway = Throwaway::start().unwrap();
+        std::thread::sleep(std::time::Duration::from_secs(100));
+    }
+
+    #[test]
+    fn a_killed_process_leaves_nothing_behind() {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "local::throwaway::tests::a_process_that_is_killed"]).env("TMPDIR", "/tmp");
+        let mut child = command.stdout(std::process::Stdio::null()).spawn().unwrap();
+        // Its folder is the one whose lock names it; its server is ready when the folder says its port.
+        let pid = child.id().to_string();
+        let started = || {
+            let folders = fs::read_dir("/tmp").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+            let locked = |folder: &PathBuf| fs::read_to_string(folder.join("lock")).is_ok_and(|holder| holder.trim() == pid);
+            let named = |folder: &PathBuf| folder.to_string_lossy().starts_with("/tmp/guardian-throwaway-");
+            let folder = folders.filter(named).find(locked)?;
+            fs::read_to_string(folder.join("cluster/port")).ok()?;
+            let server = fs::read_to_string(folder.join("cluster/data/postmaster.pid")).ok()?;
+            Some((folder, format!("/proc/{}", server.lines().next()?)))
+        };
+        let (folder, server) = wait_for(started).expect("the other process starts a server");
+        assert!(Path::new(&server).exists());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let gone = || (!folder.exists() && !Path::new(&server).exists()).then_some(());
+        assert!(wait_for(gone).is_some(), "{server} or {} is still there", folder.display());
+    }
 }
