@@ -9,9 +9,10 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 const LOCK: i64 = 4711;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Holds back the record that `steps` steps are done.
+/// Holds back a record of progress, such as that `steps` steps are done.
 #[derive(Debug)]
 pub struct Barrier {
+    table: &'static str,
     holder: PgConnection,
     observer: PgConnection,
 }
@@ -19,17 +20,28 @@ pub struct Barrier {
 impl Barrier {
     /// Sets the barrier, going forward or backward.
     pub async fn at(control: &TestDatabase, steps: usize) -> Self {
+        let when = format!("NEW.steps_done = {steps} AND OLD.steps_done <> {steps}");
+        Self::before(control, "operation", "steps_done", &when).await
+    }
+
+    /// Holds back the record that a run's item of this position is done.
+    pub async fn at_item(control: &TestDatabase, position: usize) -> Self {
+        let when = format!("NEW.position = {position} AND NEW.state = 'done' AND OLD.state <> 'done'");
+        Self::before(control, "run_item", "state", &when).await
+    }
+
+    async fn before(control: &TestDatabase, table: &'static str, column: &str, when: &str) -> Self {
         let mut holder = control.connect().await;
         let sql = format!(
             "SET search_path = guardian_store;
              SELECT pg_advisory_lock({LOCK});
              CREATE OR REPLACE FUNCTION test_hold() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$;
-             CREATE TRIGGER test_hold BEFORE UPDATE OF steps_done ON operation FOR EACH ROW
-                 WHEN (NEW.steps_done = {steps} AND OLD.steps_done <> {steps}) EXECUTE FUNCTION test_hold()"
+             CREATE TRIGGER test_hold BEFORE UPDATE OF {column} ON {table} FOR EACH ROW
+                 WHEN ({when}) EXECUTE FUNCTION test_hold()"
         );
         holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("set the barrier");
-        Self { holder, observer: control.connect().await }
+        Self { table, holder, observer: control.connect().await }
     }
 
     /// Waits until Guardian stands before the barrier; `false` when `ended` says that it never will.
@@ -63,6 +75,7 @@ impl Barrier {
              SELECT pg_advisory_unlock({LOCK})"
         );
         self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("send the waiting home");
-        self.holder.execute("DROP TRIGGER test_hold ON operation").await.expect("take the barrier away");
+        let sql = format!("DROP TRIGGER test_hold ON {}", self.table);
+        self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("take the barrier away");
     }
 }

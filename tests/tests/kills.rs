@@ -1,5 +1,8 @@
 //! SIGKILL of `guardian up` between the act of any step and its record: the next start finishes, and nothing is orphaned.
 
+#[path = "kills/nodes.rs"]
+mod nodes;
+
 use std::process::Stdio;
 
 use guardian_testkit::{Installation, Server, Up};

@@ -58,6 +58,7 @@ pub(crate) struct Ready {
 pub(crate) async fn run(
     file: ConfigFile,
     state: StateFolder,
+    new_admin_token: bool,
     ready: impl FnOnce(&Ready) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let begun = Instant::now();
@@ -72,7 +73,7 @@ pub(crate) async fn run(
     let stop = Stop::on_signals()?;
 
     let local = if file.config.needs_local_cluster() { Some(start_local(&lock).await?) } else { None };
-    let parts = Parts { file, state, begun, vault, external, control };
+    let parts = Parts { file, state, begun, vault, external, control, new_admin_token };
     let served = parts.serve(local.as_ref(), stop, ready).await;
     if let Some(local) = local {
         // Also after an error: whatever went wrong, the cluster is ours to stop.
@@ -91,6 +92,7 @@ struct Parts {
     vault: Vault,
     external: BTreeMap<ClusterName, PgConnectOptions>,
     control: Option<PgConnectOptions>,
+    new_admin_token: bool,
 }
 
 impl Parts {
@@ -100,7 +102,7 @@ impl Parts {
         stop: Stop,
         ready: impl FnOnce(&Ready) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let Self { file, state, begun, vault, external, control } = self;
+        let Self { file, state, begun, vault, external, control, new_admin_token } = self;
         let mut administrators = external;
         let control = match (control, local) {
             (Some(control), _) => control,
@@ -112,7 +114,6 @@ impl Parts {
             administrators.extend(names.map(|(name, _)| (name.clone(), local.options())));
         }
         let store = Store::open(control, vault).await?;
-        store.interrupt_runs().await?;
         store.declare_tiers(&file.config.declared_tiers()).await?;
         let clusters = Clusters::new(administrators);
         let config = Arc::new(file.config.clone());
@@ -121,7 +122,8 @@ impl Parts {
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {listen} (control.listen in guardian.toml)"))?;
         let address = listener.local_addr()?;
-        keep_admin_token(&store, &state).await?;
+        let may_replace = file.config.control.database_url.is_none() || new_admin_token;
+        keep_admin_token(&store, &state, may_replace).await?;
 
         let (folder, gateway) = (file.folder().to_owned(), file.config.gateway.clone());
         let source = ConfigSource::new(file.config.clone(), folder.clone(), move || file.read_again());
@@ -255,11 +257,19 @@ async fn control_database(local: &LocalCluster) -> anyhow::Result<PgConnectOptio
     Ok(options.database(CONTROL_DATABASE))
 }
 
-/// The first administrator's token goes into the state folder. When that file is lost, whoever runs Guardian gets a new one.
-async fn keep_admin_token(store: &Store, state: &StateFolder) -> anyhow::Result<()> {
+/// The first administrator's token goes into the state folder. When that file is lost, whoever runs Guardian gets a new one:
+/// on request only where other nodes may share the control database, because theirs stops working.
+async fn keep_admin_token(store: &Store, state: &StateFolder, may_replace: bool) -> anyhow::Result<()> {
     let secret = match store.bootstrap_token().await? {
         Some(secret) => secret,
         None if state.has_admin_token() => return Ok(()),
+        None if !may_replace => {
+            tracing::info!(
+                "the first administrator's token was made by another node; copy its admin.token into the state folder, or \
+                 start once with --new-admin-token when it is lost"
+            );
+            return Ok(());
+        }
         None => {
             tracing::warn!("the first administrator's token was not in the state folder; it is replaced by a new one");
             store.replace_bootstrap_token().await?

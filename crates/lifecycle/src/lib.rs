@@ -75,6 +75,11 @@ impl Lifecycle {
         Self { engine, tasks: TaskTracker::new(), hardened: Arc::default() }
     }
 
+    /// This process's hold on what it works on: its name, and for how long nobody else takes the work up.
+    pub const fn lease(&self) -> &Lease {
+        &self.engine.lease
+    }
+
     /// Creates a tenant. A `row` tenant is active when this returns, unless its cluster has trouble; the others are at
     /// work, and [`TenantChange::operation`] tells how far.
     pub async fn create(

@@ -364,7 +364,7 @@ pub enum RunState {
     Done,
     /// Went wrong; `detail` says how.
     Failed,
-    /// The process ended meanwhile; start another run, which goes on from here.
+    /// Given up, because no process came to its end; start another run, which goes on from here.
     Interrupted,
 }
 

@@ -78,6 +78,31 @@ fn decisions(count: usize) -> String {
     if count == 1 { "1 thing".to_owned() } else { format!("{count} things") }
 }
 
+/// From try to try whether the lock is free. Waiting inside PostgreSQL would hold a snapshot, for which a
+/// `CREATE INDEX CONCURRENTLY` of the lock's holder would wait in turn.
+const LOCK_POLL: Duration = Duration::from_millis(250);
+/// A tenant's session can take the lock, too: then a run fails in the end instead of waiting for ever.
+const LOCK_POLLS_MAX: u32 = 2_400;
+
+/// Waits until no other run is at work on the database, and keeps the others out for the rest of the session.
+pub async fn hold(connection: &mut PgConnection) -> Result<(), ApplyError> {
+    for _ in 0..LOCK_POLLS_MAX {
+        if lock(connection).await? {
+            return Ok(());
+        }
+        tokio::time::sleep(LOCK_POLL).await;
+    }
+    Err(ApplyError::Busy)
+}
+
+async fn lock(connection: &mut PgConnection) -> Result<bool, ApplyError> {
+    sqlx::query_scalar("SELECT pg_catalog.pg_try_advisory_lock($1)")
+        .bind(RUN_LOCK)
+        .fetch_one(connection)
+        .await
+        .map_err(ApplyError::Session)
+}
+
 /// Applies a hardening. `progress` is told the statement's position among all statements.
 pub async fn apply(
     connection: &mut PgConnection,
@@ -91,12 +116,7 @@ pub async fn apply(
             problem: first.problem.clone(),
         });
     }
-    let locked: bool = sqlx::query_scalar("SELECT pg_catalog.pg_try_advisory_lock($1)")
-        .bind(RUN_LOCK)
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(ApplyError::Session)?;
-    if !locked {
+    if !lock(connection).await? {
         return Err(ApplyError::Busy);
     }
     let result = run(connection, hardening, progress).await;

@@ -64,6 +64,7 @@ pub async fn serve(listener: TcpListener, state: AppState) -> io::Result<()> {
         let state = state.clone();
         async move { state.publisher().run(state.stop()).await }
     });
+    tasks.spawn(runs::take_up(state.clone()));
     tasks.spawn(audits::run(state.clone(), state.stop().clone()));
     let stop = state.stop().clone();
     let service = router(state).into_make_service_with_connect_info::<Peer>();

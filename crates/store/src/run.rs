@@ -1,10 +1,10 @@
 //! Runs: passes of `apply` and `migrate` with their parts, so that a caller can watch one and read it afterwards.
 //!
-//! What it lacks: a lease. A run belongs to the process that started it and is marked interrupted when one starts anew.
+//! Like an operation, a run has a lease and a fence: see [`RunClaim`], which whoever works on it holds.
 
 use guardian_model::{
     Permission, RunId,
-    access::{Actor, Permit},
+    access::Permit,
     api::{Page, Run, RunItem, RunKind, RunState},
 };
 use sqlx::AssertSqlSafe;
@@ -13,8 +13,10 @@ use uuid::Uuid;
 use crate::{
     Store,
     audit::{AuditRecord, Outcome, insert_entry},
+    begin::Lease,
     error::{Doing, ListError, StoreError, broken_constraint, covers, word},
     page,
+    run_claim::RunClaim,
     tenant::row_limit,
     timestamp::Stamp,
 };
@@ -57,18 +59,32 @@ impl RunRow {
 const COLUMNS: &str = "id, kind, state, error, started_at, finished_at";
 
 impl Store {
-    /// Starts a run of these items (name, detail), in order.
-    pub async fn start_run(&self, permit: &Permit, kind: RunKind, items: &[(String, String)]) -> Result<RunId, RunError> {
+    /// Starts a run of these items (name, detail), in order, leased to the caller, who is expected to carry it out. The
+    /// arguments are what another process needs in order to go on with it.
+    pub async fn start_run(
+        &self,
+        permit: &Permit,
+        kind: RunKind,
+        arguments: serde_json::Value,
+        items: &[(String, String)],
+        lease: &Lease,
+    ) -> Result<RunClaim, RunError> {
         const DOING: &str = "start a run";
         covers(permit, Permission::SchemaWrite, None)?;
         let id = RunId::from_uuid(Uuid::now_v7());
         let mut transaction = self.pool.begin().await.doing(DOING)?;
-        let inserted = sqlx::query("INSERT INTO run (id, kind, requested_by) VALUES ($1, $2, $3)")
-            .bind(id.uuid())
-            .bind(kind.as_str())
-            .bind(&permit.actor().name)
-            .execute(&mut *transaction)
-            .await;
+        let inserted = sqlx::query(
+            "INSERT INTO run (id, kind, requested_by, arguments, lease_owner, lease_until)
+             VALUES ($1, $2, $3, $4::text::json, $5, now() + make_interval(secs => $6))",
+        )
+        .bind(id.uuid())
+        .bind(kind.as_str())
+        .bind(&permit.actor().name)
+        .bind(arguments.to_string())
+        .bind(&lease.worker)
+        .bind(lease.duration.as_secs_f64())
+        .execute(&mut *transaction)
+        .await;
         if let Err(error) = inserted {
             drop(transaction);
             return Err(match broken_constraint(&error) {
@@ -93,7 +109,7 @@ impl Store {
             .with(serde_json::json!({ "run": id, "items": items.len() }));
         insert_entry(&mut *transaction, &record).await.doing(DOING)?;
         transaction.commit().await.doing(DOING)?;
-        Ok(id)
+        Ok(RunClaim { id, kind, arguments, fence: 1, worker: lease.worker.clone() })
     }
 
     async fn busy(&self, kind: RunKind, error: sqlx::Error) -> Result<RunError, StoreError> {
@@ -107,71 +123,6 @@ impl Store {
             || StoreError::Database { doing: DOING, source: error }.into(),
             |id| RunError::Busy(RunId::from_uuid(id)),
         ))
-    }
-
-    /// Records where one item stands; a detail replaces the item's.
-    pub async fn run_item(
-        &self,
-        run: RunId,
-        position: usize,
-        state: RunState,
-        detail: Option<&str>,
-        duration_us: Option<u64>,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE run_item SET state = $3, detail = coalesce($4, detail), duration_us = coalesce($5, duration_us)
-             WHERE run = $1 AND position = $2",
-        )
-        .bind(run.uuid())
-        .bind(i32::try_from(position).unwrap_or(i32::MAX))
-        .bind(state.as_str())
-        .bind(detail)
-        .bind(duration_us.map(|us| i64::try_from(us).unwrap_or(i64::MAX)))
-        .execute(&self.pool)
-        .await
-        .doing("record a part of a run")
-        .map(drop)
-    }
-
-    /// Ends a run: done, or failed with the reason.
-    pub async fn finish_run(&self, run: RunId, error: Option<&str>) -> Result<(), StoreError> {
-        const DOING: &str = "end a run";
-        let outcome = if error.is_some() { Outcome::Failed } else { Outcome::Done };
-        sqlx::query(
-            "WITH ended AS (
-                 UPDATE run SET state = $2, error = $3, finished_at = now() WHERE id = $1 AND state = 'running' RETURNING kind
-             )
-             INSERT INTO audit_entry (actor, action, outcome, detail)
-             SELECT $4, 'run.' || kind, $2, $5::text::json FROM ended",
-        )
-        .bind(run.uuid())
-        .bind(outcome.as_str())
-        .bind(error)
-        .bind(Actor::system("run").name)
-        .bind(serde_json::json!({ "run": run, "error": error }).to_string())
-        .execute(&self.pool)
-        .await
-        .doing(DOING)
-        .map(drop)
-    }
-
-    /// Marks the runs of an earlier process as interrupted; to be called once at start. Returns how many.
-    pub async fn interrupt_runs(&self) -> Result<u64, StoreError> {
-        sqlx::query(
-            "WITH ended AS (
-                 UPDATE run SET state = 'interrupted', finished_at = now() WHERE state = 'running' RETURNING id, kind
-             ), items AS (
-                 UPDATE run_item SET state = 'interrupted' FROM ended
-                 WHERE run_item.run = ended.id AND run_item.state IN ('waiting', 'running')
-             )
-             INSERT INTO audit_entry (actor, action, outcome, detail)
-             SELECT $1, 'run.' || kind, 'failed', json_build_object('run', id, 'error', 'interrupted') FROM ended",
-        )
-        .bind(Actor::system("boot").name)
-        .execute(&self.pool)
-        .await
-        .doing("mark interrupted runs")
-        .map(|done| done.rows_affected())
     }
 
     /// One run with its items.

@@ -138,14 +138,28 @@ impl Installation {
 
     /// Starts `guardian up` and waits until its API answers.
     pub fn up(&self) -> Up {
-        or_panic("start guardian up", self.start())
+        or_panic("start guardian up", self.start(".guardian"))
     }
 
-    fn start(&self) -> anyhow::Result<Up> {
-        let address = self.path(".guardian").join("api.addr");
+    /// Another `guardian up` on the same control database, with a state folder of its own. It prints into the same log.
+    pub fn node(&self, name: &str) -> Up {
+        or_panic("start guardian up", self.start(name))
+    }
+
+    /// The binary, speaking to the `up` of that name ([`Installation::up`] is `.guardian`) with the first administrator's
+    /// token.
+    pub fn command_on<A: AsRef<OsStr>>(&self, node: &str, arguments: impl IntoIterator<Item = A>) -> Command {
+        let mut command = self.command(["--state-dir"]);
+        command.arg(self.path(node)).arg("--token-file").arg(self.path(".guardian").join("admin.token")).args(arguments);
+        command
+    }
+
+    fn start(&self, node: &str) -> anyhow::Result<Up> {
+        let address = self.path(node).join("api.addr");
         let _ = fs::remove_file(&address);
         let log = File::options().create(true).append(true).open(self.path("up.log"))?;
-        let child = self.command(["up"]).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let mut command = self.command(["--state-dir"]);
+        let child = command.arg(self.path(node)).arg("up").stdout(log.try_clone()?).stderr(log).spawn()?;
         let mut up = Up { child };
         let begun = Instant::now();
         loop {
@@ -153,7 +167,7 @@ impl Installation {
                 bail!("it ended with {status}: {}", self.log());
             }
             if fs::read_to_string(&address).is_ok_and(|address| !address.trim().is_empty())
-                && self.guardian(["tier", "list"]).status.success()
+                && self.command_on(node, ["tier", "list"]).output()?.status.success()
             {
                 return Ok(up);
             }

@@ -147,9 +147,11 @@ pub(crate) async fn run(client: &Client, output: Output, first: Run) -> anyhow::
     let failed = run.items.iter().filter(|item| item.state == RunState::Failed).count();
     match run.state {
         RunState::Done => Ok(()),
-        RunState::Interrupted => Err(Failure::new("the control plane stopped in the middle of it")
-            .advise("run the command again: it goes on from there")
-            .into()),
+        RunState::Interrupted => {
+            Err(Failure::new(run.error.unwrap_or_else(|| "the control plane stopped in the middle of it".to_owned()))
+                .advise("run the command again: it goes on from there")
+                .into())
+        }
         RunState::Waiting | RunState::Running | RunState::Failed => {
             let reason = run.error.unwrap_or_else(|| format!("{failed} of {} failed", run.items.len()));
             Err(Failure::new(reason).advise("mend it and run the command again: it goes on from there").into())

@@ -19,11 +19,15 @@ use crate::{
 
 Examples:
   guardian up
-  guardian up --config deploy/guardian.toml --log-format json")]
+  guardian up --config deploy/guardian.toml --log-format json
+  guardian up --new-admin-token")]
 pub(crate) struct Up {
     /// The form of the log on standard error; `GUARDIAN_LOG` filters it
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
+    /// Replace the first administrator's token by a new one, because the file with it was lost; the old one is revoked
+    #[arg(long)]
+    new_admin_token: bool,
 }
 
 /// What `--json` prints once the API answers.
@@ -41,7 +45,7 @@ impl Up {
         let file = ConfigFile::read(&global.config)?;
         let state = StateFolder::at(std::path::absolute(global.state_folder())?);
         let token = state.admin_token_path();
-        boot::run(file, state, |ready| {
+        boot::run(file, state, self.new_admin_token, |ready| {
             let Ready { address, sql, took } = *ready;
             let started = Started { api: address, sql, admin_token_file: &token, took_ms: took.as_millis() };
             output.result(&started, |_| {
@@ -49,7 +53,9 @@ impl Up {
                 if let Some(sql) = sql {
                     output.remark(format!("  PostgreSQL clients: {sql} (see guardian login create)"));
                 }
-                output.remark(format!("  administrator's token: {}", token.display()));
+                if token.exists() {
+                    output.remark(format!("  administrator's token: {}", token.display()));
+                }
                 output.remark("  next, in another terminal: guardian migrate && guardian apply");
                 Ok(())
             })

@@ -1,5 +1,7 @@
 //! The hardening of the shared place: the plan, and a run of its statements.
 
+use std::time::Duration;
+
 use guardian_model::{
     Config, Place,
     access::Permit,
@@ -7,7 +9,7 @@ use guardian_model::{
     placement::ApplicationRoles,
 };
 use guardian_postgres::{
-    apply::{StatementEvent, apply},
+    apply::{StatementEvent, apply, hold},
     facts::collect,
     harden::{self, Declaration, Hardening},
     scram,
@@ -16,7 +18,7 @@ use guardian_provision::role;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use super::{Progress, is_absent, shown};
+use super::{is_absent, progress::Progress, shown};
 use crate::{
     AppState,
     problem::{ApiError, ApiResult, Kind, chain},
@@ -44,15 +46,37 @@ pub(crate) async fn start(state: &AppState, permit: &Permit) -> ApiResult<Run> {
         ));
     }
     let role = ApplicationRoles::of(&config.application.name).app;
-    let mut items: Vec<_> =
-        hardening.statements().map(|(statement, _)| (statement.object.clone(), statement.reason.clone())).collect();
-    items.push((format!("role {role}"), "its password is the one that Guardian keeps sealed".to_owned()));
-    let id = state.store.start_run(permit, RunKind::Apply, &items).await?;
-    let work = Work { state: state.clone(), progress: Progress { store: state.store.clone(), id }, hardening, role };
-    // Cut off by a shutdown, the run stays `running`, and the next start marks it interrupted. What was applied stands, and
-    // the next plan goes on from there.
-    state.tasks().spawn(state.stop().clone().run_until_cancelled_owned(work.run(connection, config.application.name)));
+    let items = items(&hardening, &role);
+    let progress = Progress::begin(state, permit, RunKind::Apply, serde_json::json!({}), &items).await?;
+    let id = progress.id();
+    let work = Work { state: state.clone(), progress: progress.clone(), hardening, role, first: 0 };
+    progress.spawn(state, work.run(connection, config.application.name));
     shown(state, id).await
+}
+
+/// Goes on with a run whose process ended: what was applied stands, and a new plan has the rest.
+pub(super) fn resume(state: &AppState, progress: Progress) {
+    progress.clone().spawn(state, go_on(state.clone(), progress));
+}
+
+async fn go_on(state: AppState, progress: Progress) -> Result<(), String> {
+    let told = |error: &ApiError| error.detail().to_owned();
+    let config = state.config.current().map_err(|error| told(&error))?;
+    let mut connection = connect(&state, &config.shared_place()).await.map_err(|error| told(&error))?;
+    // The session of the process that ended may still be in the middle of a statement.
+    hold(&mut connection).await.map_err(|error| chain(&error))?;
+    progress.confirm().await?;
+    let hardening = look(&mut connection, &config).await.map_err(|error| told(&error))?;
+    let role = ApplicationRoles::of(&config.application.name).app;
+    let first = progress.replan(&items(&hardening, &role)).await?;
+    Work { state, progress, hardening, role, first }.run(connection, config.application.name).await
+}
+
+/// The parts of a run, as they are shown.
+fn items(hardening: &Hardening, role: &str) -> Vec<(String, String)> {
+    let statements = hardening.statements().map(|(statement, _)| (statement.object.clone(), statement.reason.clone()));
+    let password = (format!("role {role}"), "its password is the one that Guardian keeps sealed".to_owned());
+    statements.chain([password]).collect()
 }
 
 async fn connect(state: &AppState, place: &Place) -> ApiResult<PgConnection> {
@@ -80,19 +104,25 @@ struct Work {
     progress: Progress,
     hardening: Hardening,
     role: String,
+    /// The position of the plan's first statement among the run's items.
+    first: usize,
 }
 
 /// How far `apply` came: the statement it began last.
 type Reached = Option<usize>;
 
 impl Work {
-    async fn run(self, mut connection: PgConnection, application: String) {
+    async fn run(self, mut connection: PgConnection, application: String) -> Result<(), String> {
         let ended = match self.apply(&mut connection).await {
             Ok(()) => self.keep_password(&mut connection, &application).await,
             Err(error) => Err(error),
         };
         connection.close().await.ok();
-        self.progress.end(ended.err().as_deref()).await;
+        ended
+    }
+
+    async fn item(&self, position: usize, state: RunState, detail: Option<&str>, took: Option<Duration>) {
+        self.progress.item(self.first + position, state, detail, took).await;
     }
 
     async fn apply(&self, connection: &mut PgConnection) -> Result<(), String> {
@@ -120,13 +150,13 @@ impl Work {
             match event {
                 StatementEvent::Started => {
                     reached = Some(position);
-                    self.progress.item(position, RunState::Running, None, None).await;
+                    self.item(position, RunState::Running, None, None).await;
                 }
                 StatementEvent::Done { duration } => {
-                    self.progress.item(position, RunState::Done, None, Some(duration)).await;
+                    self.item(position, RunState::Done, None, Some(duration)).await;
                 }
                 StatementEvent::Retrying { attempts, error } => {
-                    tracing::info!(run.id = %self.progress.id, position, attempts, error, "a statement is tried again");
+                    tracing::info!(run.id = %self.progress.id(), position, attempts, error, "a statement is tried again");
                 }
             }
         }
@@ -140,18 +170,18 @@ impl Work {
             let end = begin + batch.statements().len();
             if (begin..end).contains(&position) {
                 for taken_back in begin..position {
-                    self.progress.item(taken_back, RunState::Waiting, None, None).await;
+                    self.item(taken_back, RunState::Waiting, None, None).await;
                 }
             }
             begin = end;
         }
-        self.progress.item(position, RunState::Failed, Some(reason), None).await;
+        self.item(position, RunState::Failed, Some(reason), None).await;
     }
 
     /// Gives the application's role the password that the store keeps. The statement holds a verifier only.
     async fn keep_password(&self, connection: &mut PgConnection, application: &str) -> Result<(), String> {
         let position = self.hardening.statements().count();
-        self.progress.item(position, RunState::Running, None, None).await;
+        self.item(position, RunState::Running, None, None).await;
         let begun = std::time::Instant::now();
         let kept = async {
             let password = self.state.store.application_secret(application).await.map_err(|error| chain(&error))?;
@@ -160,7 +190,7 @@ impl Work {
         };
         let kept = kept.await;
         let state = if kept.is_ok() { RunState::Done } else { RunState::Failed };
-        self.progress.item(position, state, kept.as_ref().err().map(String::as_str), Some(begun.elapsed())).await;
+        self.item(position, state, kept.as_ref().err().map(String::as_str), Some(begun.elapsed())).await;
         kept
     }
 }

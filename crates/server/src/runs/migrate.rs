@@ -1,7 +1,7 @@
 //! The application's migrations in every place: the shared one first, alone, so that a file that is wrong everywhere stops
 //! there; then each tenant's, some at once, where one that fails keeps no other from going on.
 
-use std::{pin::pin, time::Instant};
+use std::{collections::HashMap, pin::pin, time::Instant};
 
 use futures_util::{StreamExt as _, stream};
 use guardian_model::{
@@ -13,7 +13,7 @@ use guardian_provision::{Migrations, migrations};
 use guardian_store::{LIMIT_MAX, TenantFilter};
 use sqlx::Connection as _;
 
-use super::{Progress, is_absent, shown};
+use super::{is_absent, progress::Progress, shown};
 use crate::{
     AppState,
     problem::{ApiError, ApiResult, Kind, chain},
@@ -99,30 +99,62 @@ pub(crate) async fn start(state: &AppState, permit: &Permit, parallel: u16) -> A
     read(state).await?;
     let targets = targets(state).await?;
     let items: Vec<_> = targets.iter().map(|target| (target.name(), String::new())).collect();
-    let id = state.store.start_run(permit, RunKind::Migrate, &items).await?;
-    let progress = Progress { store: state.store.clone(), id };
-    let task = run(state.clone(), progress, targets, usize::from(parallel));
-    // Cut off by a shutdown, the run stays `running`, and the next start marks it interrupted. Each file is a transaction.
-    state.tasks().spawn(state.stop().clone().run_until_cancelled_owned(task));
+    let arguments = serde_json::json!({ "parallel": parallel });
+    let progress = Progress::begin(state, permit, RunKind::Migrate, arguments, &items).await?;
+    let id = progress.id();
+    let parts = targets.into_iter().enumerate().collect();
+    progress.clone().spawn(state, run(state.clone(), progress, parts, usize::from(parallel)));
     shown(state, id).await
 }
 
-async fn run(state: AppState, progress: Progress, targets: Vec<Target>, parallel: usize) {
-    let mut failed = Vec::new();
-    if one(&state, &progress, 0, &targets[0]).await {
-        let (state, progress, targets) = (&state, &progress, &targets);
-        let rest = stream::iter(1..targets.len())
-            .map(|position| async move { (position, one(state, progress, position, &targets[position]).await) });
-        let mut rest = pin!(rest.buffer_unordered(parallel));
-        while let Some((position, went_through)) = rest.next().await {
-            if !went_through {
-                failed.push(targets[position].name());
+/// Goes on with a run whose process ended: at the places that it had not done. Each file is a transaction with its entry in
+/// the place's ledger, under the place's lock.
+pub(super) async fn resume(state: &AppState, progress: Progress) {
+    let parallel = progress.arguments()["parallel"].as_u64().and_then(|parallel| usize::try_from(parallel).ok());
+    let left = async {
+        let run = state.store.run(progress.id()).await?.map(|run| run.items).unwrap_or_default();
+        let mut named: HashMap<_, _> = targets(state).await?.into_iter().map(|target| (target.name(), target)).collect();
+        // A place that is gone has nothing to migrate.
+        let left = run.into_iter().enumerate().filter(|(_, item)| item.state != RunState::Done);
+        Ok::<Vec<_>, ApiError>(left.map(|(position, item)| (position, named.remove(&item.name))).collect())
+    };
+    let left = left.await.map_err(|error| error.detail().to_owned());
+    let (state, work) = (state.clone(), progress.clone());
+    progress.spawn(&state.clone(), async move {
+        let mut parts = Vec::new();
+        for (position, target) in left? {
+            match target {
+                Some(target) => parts.push((position, target)),
+                None => work.item(position, RunState::Done, Some("it is gone"), None).await,
             }
         }
-    } else {
-        failed.push(targets[0].name());
+        run(state, work, parts, parallel.unwrap_or(1)).await
+    });
+}
+
+/// Migrates places, each with its position in the run. The shared one, if it is among them, comes first and alone.
+async fn run(state: AppState, progress: Progress, parts: Vec<(usize, Target)>, parallel: usize) -> Result<(), String> {
+    let (all, mut failed) = (parts.len(), Vec::new());
+    let (shared, own): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(_, target)| matches!(target, Target::Shared(_)));
+    for (position, target) in &shared {
+        if !one(&state, &progress, *position, target).await {
+            failed.push(target.name());
+        }
     }
-    progress.end(blame(&failed, targets.len()).as_deref()).await;
+    if failed.is_empty() {
+        let (state, progress, targets) = (&state, &progress, &own);
+        let rest = stream::iter(0..own.len()).map(|index| async move {
+            let (position, target) = &targets[index];
+            (index, one(state, progress, *position, target).await)
+        });
+        let mut rest = pin!(rest.buffer_unordered(parallel.max(1)));
+        while let Some((index, went_through)) = rest.next().await {
+            if !went_through {
+                failed.push(own[index].1.name());
+            }
+        }
+    }
+    blame(&failed, all).map_or(Ok(()), Err)
 }
 
 /// Migrates one place; says whether it went through.
