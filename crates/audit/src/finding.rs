@@ -262,7 +262,8 @@ impl Finding {
     }
 }
 
-fn fingerprint(rule: &str, object: &Object, part: &str) -> String {
+/// The same in every run for a rule, an object and what tells two of them apart.
+pub(crate) fn fingerprint(rule: &str, object: &Object, part: &str) -> String {
     // Each part ends with a byte that no name can contain.
     let text = format!("{rule}\0{}\0{}\0{part}", object.kind.as_str(), object.identity);
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());

@@ -14,14 +14,26 @@ pub(super) fn render(report: &AttackReport) -> String {
     for line in &report.disclosed {
         let _ = writeln!(text, "to know: {}", escape::line(line));
     }
-    let counts = [Verdict::Leaks, Verdict::NotShown, Verdict::ProvenIsolated];
-    let counts: Vec<String> =
-        counts.iter().map(|verdict| format!("{} {}", report.count(*verdict), verdict.as_str())).collect();
-    let _ = writeln!(text, "attacks: {}\n", counts.join(", "));
+    let _ = writeln!(text, "attacks: {}\n", counts(report));
     text
 }
 
-fn context(report: &AttackReport) -> String {
+/// How many objects have each verdict.
+pub(super) fn counts(report: &AttackReport) -> String {
+    let counts = [Verdict::Leaks, Verdict::NotShown, Verdict::ProvenIsolated];
+    let counts: Vec<String> =
+        counts.iter().map(|verdict| format!("{} {}", report.count(*verdict), verdict.as_str())).collect();
+    counts.join(", ")
+}
+
+/// How many statements were tried on an object that held, of how many kinds.
+pub(super) fn tried(one: &Attacked) -> String {
+    let tried: usize = one.attempts.iter().map(|attempt| attempt.tried).sum();
+    format!("{tried} attacks of {} kinds, each with its control", one.attempts.len())
+}
+
+/// How a session enters a tenant, and who says so, on one line that no terminal obeys.
+pub(super) fn context(report: &AttackReport) -> String {
     let origin = match report.context_origin {
         Origin::Given => "given",
         Origin::Proposed => "read off the policies",
@@ -48,7 +60,6 @@ fn object(text: &mut String, one: &Attacked) {
         }
     }
     if one.verdict == Verdict::ProvenIsolated {
-        let tried: usize = one.attempts.iter().map(|attempt| attempt.tried).sum();
-        let _ = writeln!(text, "                 {tried} attacks of {} kinds, each with its control", one.attempts.len());
+        let _ = writeln!(text, "                 {}", tried(one));
     }
 }

@@ -2,11 +2,19 @@
 //!
 //! Findings below the severity that fails pass and say so in their output; accepted and known ones are skipped; a rule that
 //! could not run is an error. The finding about it is not told again.
+//!
+//! Each object under attack is a test too: it fails where it leaks, whatever the severity that fails, and passes where it is
+//! proven isolated. What is not shown is skipped, and an error where nothing at all is proven.
 
 use std::fmt::Write as _;
 
 use super::escape;
-use crate::{Finding, Report, Severity, rules, rules::rule_not_run};
+use crate::{
+    Finding, Report, Severity,
+    attacks::{AttackReport, Attacked, Verdict},
+    rules,
+    rules::rule_not_run,
+};
 
 /// Text in XML, on one line: what XML cannot hold, and what a terminal would obey, is written as an escape.
 fn xml(text: &str) -> String {
@@ -79,7 +87,22 @@ pub fn render(report: &Report, fail_on: Option<Severity>) -> String {
         let end = if left_out { "><skipped message=\"the server was a throwaway\"/></testcase>" } else { "/>" };
         let _ = writeln!(cases, "    <testcase classname=\"{}\" name=\"{}\"{end}", rule.id, xml(rule.title));
     }
-    let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{}\"", report.could_not_run.len());
+    let mut errors = report.could_not_run.len();
+    if let Some(attack) = &report.attack {
+        tests += attack.objects.len();
+        failures += attack.count(Verdict::Leaks);
+        let not_shown = attack.count(Verdict::NotShown);
+        if proves_nothing(attack) {
+            errors += not_shown
+        } else {
+            skipped += not_shown
+        }
+        for one in &attack.objects {
+            attacked(&mut cases, one, proves_nothing(attack));
+        }
+        told_of_attacks(&mut cases, attack);
+    }
+    let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\"");
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"guardian audit\" {counts}>\n  \
          <testsuite name=\"{}\" {counts} skipped=\"{skipped}\">\n{cases}  </testsuite>\n</testsuites>\n",
@@ -102,6 +125,44 @@ fn case(text: &mut String, finding: &Finding, outcome: &Outcome<'_>) {
         Outcome::Skipped(reason) => writeln!(text, "      <skipped message=\"{}\"/>", xml(reason)),
     };
     text.push_str("    </testcase>\n");
+}
+
+/// Nothing leaks, but that is no verdict.
+fn proves_nothing(attack: &AttackReport) -> bool {
+    attack.count(Verdict::Leaks) + attack.count(Verdict::ProvenIsolated) == 0
+}
+
+fn attacked(text: &mut String, one: &Attacked, is_error: bool) {
+    let name = format!("{} {} (as {})", one.object.kind.as_str(), one.object.identity, one.role);
+    let _ = write!(text, "    <testcase classname=\"attack\" name=\"{}\"", xml(&name));
+    let because = || {
+        let those = one.attempts.iter().filter(|attempt| attempt.verdict == one.verdict);
+        let said: Vec<_> = those.map(|attempt| format!("{}: {}", attempt.kind.as_str(), attempt.because)).collect();
+        xml(&said.join("; "))
+    };
+    let _ = match one.verdict {
+        Verdict::ProvenIsolated => writeln!(text, "/>"),
+        Verdict::NotShown if is_error => {
+            writeln!(text, ">\n      <error message=\"not shown: {}\"/>\n    </testcase>", because())
+        }
+        Verdict::NotShown => {
+            writeln!(text, ">\n      <skipped message=\"not shown: {}\"/>\n    </testcase>", because())
+        }
+        Verdict::Leaks => {
+            let statements = one.attempts.iter().flat_map(|attempt| &attempt.reproduce);
+            let body: Vec<_> = statements.map(|statement| format!("{};", xml(statement))).collect();
+            let (because, body) = (because(), body.join("\n"));
+            writeln!(text, ">\n      <failure type=\"leaks\" message=\"{because}\">{body}</failure>\n    </testcase>")
+        }
+    };
+}
+
+/// The suite's own output stands after its tests.
+fn told_of_attacks(text: &mut String, attack: &AttackReport) {
+    let mut lines = vec![format!("attacks in {}; tenant context: {}", attack.mode.as_str(), super::attack::context(attack))];
+    lines.extend(attack.disclosed.iter().map(|line| format!("to know: {line}")));
+    let lines: Vec<_> = lines.iter().map(|line| xml(line)).collect();
+    let _ = writeln!(text, "    <system-out>{}</system-out>", lines.join("\n"));
 }
 
 fn body(finding: &Finding) -> String {

@@ -4,8 +4,11 @@
 
 use std::fmt::Write as _;
 
-use super::{escape, terminal};
-use crate::{Finding, Report, Severity};
+use super::{attack, escape, terminal};
+use crate::{
+    Finding, Report, Severity,
+    attacks::{AttackReport, Attacked, Verdict},
+};
 
 /// How many backticks stand together at most.
 fn longest_run(text: &str) -> usize {
@@ -39,6 +42,9 @@ pub fn render(report: &Report) -> String {
             }
             tell(&mut text, finding);
         }
+    }
+    if let Some(attack) = &report.attack {
+        attacks(&mut text, attack);
     }
     list(
         &mut text,
@@ -89,6 +95,42 @@ fn tell(text: &mut String, finding: &Finding) {
             let _ = writeln!(text, "- Note: {}", code(note));
         }
         let _ = write!(text, "\n{}", block("sql", &remedy.sql));
+    }
+}
+
+fn attacks(text: &mut String, attack: &AttackReport) {
+    let _ = write!(
+        text,
+        "\n## Attacks\n\n- Outcome: {}\n- Where: {}\n- Tenant context: {}\n",
+        attack::counts(attack),
+        attack.mode.as_str(),
+        code(&attack::context(attack))
+    );
+    for line in &attack.disclosed {
+        let _ = writeln!(text, "- To know: {}", code(line));
+    }
+    for one in &attack.objects {
+        attacked(text, one);
+    }
+}
+
+fn attacked(text: &mut String, one: &Attacked) {
+    let (verdict, kind, name, role) =
+        (capital(one.verdict.as_str()), one.object.kind.as_str(), code(&one.object.identity), code(&one.role));
+    let _ = write!(text, "\n### {verdict}: {kind} {name} as {role}\n\n");
+    let rules = if one.findings.is_empty() { "no finding".to_owned() } else { one.findings.join(", ") };
+    let _ = writeln!(text, "- Rules: {rules}");
+    if one.verdict == Verdict::ProvenIsolated {
+        let _ = writeln!(text, "- {}", attack::tried(one));
+    }
+    for attempt in one.attempts.iter().filter(|attempt| attempt.verdict != Verdict::ProvenIsolated) {
+        let _ = writeln!(text, "- {}, {}: {}", attempt.kind.as_str(), attempt.verdict.as_str(), code(&attempt.because));
+    }
+    let statements: Vec<_> = one.attempts.iter().flat_map(|attempt| &attempt.reproduce).collect();
+    if !statements.is_empty() {
+        // One a line: a line break inside a statement is shown as such.
+        let sql: Vec<_> = statements.iter().map(|statement| format!("{};", escape::line(statement))).collect();
+        let _ = write!(text, "\n{}", block("sql", &sql.join("\n")));
     }
 }
 

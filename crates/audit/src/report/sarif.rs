@@ -8,9 +8,19 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::{escape, json::harmless};
-use crate::{Finding, Report, Severity, exceptions::Excepted, rule::Rule, rule_docs, rules};
+use crate::{
+    Finding, Report, Severity,
+    attacks::{Attacked, Verdict},
+    exceptions::Excepted,
+    finding::{Object, fingerprint},
+    rule::Rule,
+    rule_docs, rules,
+};
 
 const SCHEMA: &str = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
+
+/// The id under which attacks stand among the rules.
+const ATTACK: &str = "GRD-ATTACK";
 
 /// The report as SARIF.
 pub fn render(report: &Report) -> Result<String, serde_json::Error> {
@@ -24,6 +34,14 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
         result["suppressions"] = json!([suppression(excepted)]);
         result
     }));
+    let mut descriptors: Vec<Value> = rules::ALL.iter().map(descriptor).collect();
+    let attacked_objects = report.attack.iter().flat_map(|attack| &attack.objects);
+    if report.attack.is_some() {
+        descriptors.push(attack_descriptor());
+        // Services that ignore `kind` show every result as an alert: what is proven isolated stands among the properties.
+        let open = attacked_objects.clone().filter(|one| one.verdict != Verdict::ProvenIsolated);
+        results.extend(open.map(|one| attacked(report, one, state("new"))));
+    }
     let log = json!({
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -31,7 +49,7 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
             "tool": { "driver": {
                 "name": "guardian audit",
                 "semanticVersion": env!("CARGO_PKG_VERSION"),
-                "rules": rules::ALL.iter().map(descriptor).collect::<Vec<_>>(),
+                "rules": descriptors,
             } },
             "columnKind": "unicodeCodePoints",
             "invocations": [{
@@ -44,6 +62,18 @@ pub fn render(report: &Report) -> Result<String, serde_json::Error> {
                 "serverVersion": report.server_version,
                 "applicationRoles": report.app_roles,
                 "rulesRun": report.rules_run,
+                "attack": report.attack.as_ref().map(|attack| json!({
+                    "mode": attack.mode,
+                    "context": attack.context,
+                    "contextOrigin": attack.context_origin,
+                    "disclosed": attack.disclosed,
+                    "provenIsolated": attacked_objects.filter(|one| one.verdict == Verdict::ProvenIsolated).map(|one| json!({
+                        "kind": one.object.kind.as_str(),
+                        "fullyQualifiedName": one.object.identity,
+                        "role": one.role,
+                        "attacks": one.attempts.iter().map(|attempt| attempt.tried).sum::<usize>(),
+                    })).collect::<Vec<_>>(),
+                })),
             },
         }],
     });
@@ -105,17 +135,7 @@ fn result(report: &Report, finding: &Finding, state: Option<&str>) -> Value {
         "kind": "fail",
         "level": level(*severity),
         "message": { "text": message(&text) },
-        "locations": [{
-            "physicalLocation": {
-                "artifactLocation": { "uri": uri(&["postgresql", &report.database, kind, &object.identity]) },
-                "region": { "startLine": 1 },
-            },
-            "logicalLocations": [{
-                "name": object.name,
-                "fullyQualifiedName": object.identity,
-                "kind": kind,
-            }],
-        }],
+        "locations": locations(report, object),
         "partialFingerprints": { "guardian/v1": fingerprint },
         "properties": { "severity": severity.as_str(), "security-severity": score(*severity), "evidence": evidence },
     });
@@ -125,6 +145,69 @@ fn result(report: &Report, finding: &Finding, state: Option<&str>) -> Value {
     if let Some(remedy) = remedy {
         result["properties"]["remedy"] = json!(remedy);
     }
+    if let Some(state) = state {
+        result["baselineState"] = json!(state);
+    }
+    result
+}
+
+fn locations(report: &Report, object: &Object) -> Value {
+    let kind = object.kind.as_str();
+    json!([{
+        "physicalLocation": {
+            "artifactLocation": { "uri": uri(&["postgresql", &report.database, kind, &object.identity]) },
+            "region": { "startLine": 1 },
+        },
+        "logicalLocations": [{
+            "name": object.name,
+            "fullyQualifiedName": object.identity,
+            "kind": kind,
+        }],
+    }])
+}
+
+fn attack_descriptor() -> Value {
+    let text =
+        "Attacks were played as one synthetic tenant against another, each with a control that shows that it can succeed.";
+    let help = "`fail`: the object leaks, and the statements reproduce it as the application's role. `open`: nothing is shown, for \
+        the reason that is given. Objects that are proven isolated are listed in the run's properties.";
+    json!({
+        "id": ATTACK,
+        "name": "attack",
+        "shortDescription": { "text": "What attacks show of an object" },
+        "fullDescription": { "text": text },
+        "help": { "text": help, "markdown": help },
+        "defaultConfiguration": { "level": "error" },
+        "properties": {
+            "tags": ["security", "tenant-isolation"],
+            "precision": "very-high",
+            "security-severity": score(Severity::Critical),
+        },
+    })
+}
+
+/// An object that leaks, or of which nothing is shown: then SARIF wants the kind `open`, and no level.
+fn attacked(report: &Report, one: &Attacked, state: Option<&str>) -> Value {
+    let leaks = one.verdict == Verdict::Leaks;
+    let attempts = || one.attempts.iter().filter(|attempt| attempt.verdict == one.verdict);
+    let said: Vec<String> = attempts().map(|attempt| format!("{}: {}", attempt.kind.as_str(), attempt.because)).collect();
+    let (kind, name) = (one.object.kind.as_str(), &one.object.identity);
+    let text = format!("{}: {kind} {name} (as {}). {}", one.verdict.as_str(), one.role, said.join("; "));
+    let mut result = json!({
+        "ruleId": ATTACK,
+        "ruleIndex": rules::ALL.len(),
+        "kind": if leaks { "fail" } else { "open" },
+        "level": if leaks { "error" } else { "none" },
+        "message": { "text": message(&text) },
+        "locations": locations(report, &one.object),
+        "partialFingerprints": { "guardian/v1": fingerprint(ATTACK, &one.object, &one.role) },
+        "properties": {
+            "verdict": one.verdict,
+            "role": one.role,
+            "rules": one.findings,
+            "attempts": attempts().collect::<Vec<_>>(),
+        },
+    });
     if let Some(state) = state {
         result["baselineState"] = json!(state);
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use pulldown_cmark::{Event, Options, Parser, Tag};
 use serde_json::Value;
 
-use crate::made::{empty, finding};
+use crate::made::{attack, empty, finding};
 
 const PIECES: [&str; 40] = [
     "\n",
@@ -73,6 +73,7 @@ fn report_of(name: &str) -> Report {
         until: "2027-01-31".parse().unwrap(),
         origin: name.to_owned(),
     }];
+    report.attack = Some(attack(name));
     report.undecided.insert(name.to_owned(), name.to_owned());
     let missing = Missing { source: Source::Policies, reason: name.to_owned() };
     report.missing = vec![missing.clone()];
@@ -124,7 +125,7 @@ proptest! {
         prop_assert_eq!(json["findings"].as_array().unwrap().len(), 2);
         let sarif: Value = serde_json::from_str(&text_of(&report, Format::Sarif)).unwrap();
         let results = sarif["runs"][0]["results"].as_array().unwrap();
-        prop_assert_eq!(results.len(), 4);
+        prop_assert_eq!(results.len(), 6);
         for result in results {
             prop_assert_eq!(result["locations"][0]["logicalLocations"][0]["name"].as_str(), Some(name.as_str()));
             let message = result["message"]["text"].as_str().unwrap();
@@ -145,7 +146,7 @@ proptest! {
         let document = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error} in {text}"));
         let cases: Vec<_> = document.descendants().filter(|node| node.has_tag_name("testcase")).collect();
         let of = |tag: &'static str| document.descendants().filter(move |node| node.has_tag_name(tag)).collect::<Vec<_>>();
-        prop_assert_eq!((of("failure").len(), of("error").len(), of("skipped").len(), of("system-out").len()), (1, 1, 2, 1));
+        prop_assert_eq!((of("failure").len(), of("error").len(), of("skipped").len(), of("system-out").len()), (2, 1, 3, 2));
         let allowed = ["testsuites", "testsuite", "testcase", "failure", "error", "skipped", "system-out"];
         prop_assert!(document.descendants().filter(roxmltree::Node::is_element).all(|node| allowed.contains(&node.tag_name().name())));
         let counted = cases.len().to_string();

@@ -1,7 +1,9 @@
 //! Reports made by hand, of facts that need no database.
 
 use guardian_audit::{
-    Facts, Finding, Hit, Object, ObjectKind, Options, Path, Report, Severity, audit,
+    Facts, Finding, Hit, Object, ObjectKind, Options, Path, Report, Severity,
+    attacks::{AttackReport, Attacked, Attempt, By, Kind, Mode, Origin, Verdict},
+    audit,
     facts::{FORMAT, Role},
     rules,
 };
@@ -52,4 +54,41 @@ pub(crate) fn finding(rule: &str, severity: Severity, name: &str) -> Finding {
         .note(format!("think of {name}"))
         .severity(severity);
     Finding::new(rules::by_id(rule).unwrap(), hit)
+}
+
+/// Attacks on three tables, one of each verdict; every text contains the name.
+pub(crate) fn attack(name: &str) -> AttackReport {
+    let attempt = |kind, verdict, reproduce: &[&str]| Attempt {
+        kind,
+        verdict,
+        tried: 2,
+        reproduce: reproduce.iter().map(|sql| format!("{sql} {name}")).collect(),
+        because: format!("it is of {name}"),
+    };
+    let held = attempt(Kind::Delete, Verdict::ProvenIsolated, &[]);
+    let of = |table: &str, verdict, attempts| Attacked {
+        object: Object {
+            kind: ObjectKind::Table,
+            schema: Some("public".to_owned()),
+            name: name.to_owned(),
+            identity: format!("{table}.{name}"),
+        },
+        role: format!("app {name}"),
+        verdict,
+        findings: vec!["GRD-PG-001"],
+        attempts,
+    };
+    let leaks = attempt(Kind::Read, Verdict::Leaks, &["SET ROLE", "SELECT * FROM"]);
+    AttackReport {
+        mode: Mode::Clone,
+        context: Some(format!("SET app.tenant = '{name}'")),
+        context_origin: Origin::Given,
+        context_by: By::Application,
+        objects: vec![
+            of("leaking", Verdict::Leaks, vec![leaks, held.clone()]),
+            of("unknown", Verdict::NotShown, vec![attempt(Kind::Read, Verdict::NotShown, &[]), held.clone()]),
+            of("isolated", Verdict::ProvenIsolated, vec![held]),
+        ],
+        disclosed: vec![format!("a sequence of {name} went on")],
+    }
 }

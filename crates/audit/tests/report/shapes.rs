@@ -8,7 +8,7 @@ use guardian_audit::{
 };
 use serde_json::Value;
 
-use crate::made::{empty, finding};
+use crate::made::{attack, empty, finding};
 
 fn sarif_of(report: &guardian_audit::Report) -> Value {
     serde_json::from_str(&render(report, Format::Sarif, None).unwrap()).unwrap()
@@ -43,8 +43,13 @@ fn check(log: &Value) {
     for result in runs[0]["results"].as_array().unwrap() {
         let index = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
         assert_eq!(descriptors[index]["id"], result["ruleId"], "ruleIndex is the place of ruleId");
-        assert!(["note", "warning", "error"].contains(&result["level"].as_str().unwrap()));
-        assert_eq!(result["kind"], "fail");
+        let level = result["level"].as_str().unwrap();
+        match result["kind"].as_str().unwrap() {
+            "fail" => assert!(["note", "warning", "error"].contains(&level)),
+            // Whatever is no failure must not have a level.
+            "open" => assert_eq!(level, "none"),
+            other => panic!("{other}"),
+        }
         assert!(text(&result["message"]["text"]));
         let location = &result["locations"][0];
         assert!(text(&location["physicalLocation"]["artifactLocation"]["uri"]));
@@ -88,6 +93,68 @@ fn sarif_has_what_its_schema_requires() {
     let suppressed: Vec<_> = results.iter().filter(|result| result.get("suppressions").is_some()).collect();
     assert_eq!(suppressed.len(), 1);
     assert_eq!(suppressed[0]["suppressions"][0]["justification"], "it is a test (until 2027-01-31, guardian-audit.toml:3)");
+}
+
+#[test]
+fn sarif_tells_what_attacks_showed() {
+    let mut report = empty();
+    report.attack = Some(attack("orders"));
+    report.known = vec![finding("GRD-PG-002", Severity::High, "old")];
+    let log = sarif_of(&report);
+    check(&log);
+    let results = log["runs"][0]["results"].as_array().unwrap();
+    let attacked: Vec<_> = results.iter().filter(|result| result["ruleId"] == "GRD-ATTACK").collect();
+    let stand =
+        |at: usize| [&attacked[at]["kind"], &attacked[at]["level"], &attacked[at]["baselineState"]].map(Value::to_string);
+    assert_eq!(attacked.len(), 2, "what is proven is no alert");
+    assert_eq!(stand(0), [r#""fail""#, r#""error""#, r#""new""#]);
+    assert_eq!(stand(1), [r#""open""#, r#""none""#, r#""new""#]);
+    let reproduced = &attacked[0]["properties"]["attempts"][0]["reproduce"];
+    assert_eq!(*reproduced, serde_json::json!(["SET ROLE orders", "SELECT * FROM orders"]));
+    assert_eq!(attacked[1]["properties"]["attempts"].as_array().unwrap().len(), 1, "what held is no reason");
+    let proven = log["runs"][0]["properties"]["attack"]["provenIsolated"].as_array().unwrap();
+    assert_eq!((proven.len(), &proven[0]["fullyQualifiedName"]), (1, &Value::from("isolated.orders")));
+    assert_eq!(sarif_of(&empty())["runs"][0]["properties"]["attack"], Value::Null);
+}
+
+#[test]
+fn junit_tells_what_attacks_showed() {
+    let mut report = empty();
+    report.attack = Some(attack("orders"));
+    let told = |report: &guardian_audit::Report| {
+        let text = render(report, Format::Junit, None).unwrap();
+        let document = roxmltree::Document::parse(&text).unwrap();
+        let attacked = document.descendants().filter(|node| node.attribute("classname") == Some("attack"));
+        let outcomes: Vec<_> = attacked
+            .map(|case| case.children().find(roxmltree::Node::is_element).map(|node| node.tag_name().name().to_owned()))
+            .collect();
+        let counts = ["failures", "errors"].map(|name| document.root_element().attribute(name).unwrap().to_owned());
+        let failure = document.descendants().find(|node| node.has_tag_name("failure")).and_then(|node| node.text());
+        (outcomes, counts, failure.map(str::to_owned))
+    };
+    let (outcomes, counts, failure) = told(&report);
+    assert_eq!(outcomes, [Some("failure".to_owned()), Some("skipped".to_owned()), None]);
+    assert_eq!(counts, ["1", "0"]);
+    assert_eq!(failure.as_deref(), Some("SET ROLE orders;\nSELECT * FROM orders;"));
+    // Attacks that proved nothing are no verdict.
+    report.attack.as_mut().unwrap().objects.retain(|one| one.verdict == guardian_audit::attacks::Verdict::NotShown);
+    assert_eq!(told(&report), (vec![Some("error".to_owned())], ["0".to_owned(), "1".to_owned()], None));
+}
+
+#[test]
+fn markdown_tells_what_attacks_showed() {
+    let mut report = empty();
+    report.attack = Some(attack("orders"));
+    let text = render(&report, Format::Markdown, None).unwrap();
+    for wanted in [
+        "- Outcome: 1 leaks, 1 not shown, 1 proven isolated\n",
+        "\n### Leaks: table `leaking.orders` as `app orders`\n\n- Rules: GRD-PG-001\n- read tenant B's rows, leaks: `it is of orders`\n\n\
+         ```sql\nSET ROLE orders;\nSELECT * FROM orders;\n```\n",
+        "\n### Not shown: table `unknown.orders` as `app orders`\n\n- Rules: GRD-PG-001\n- read tenant B's rows, not shown: `it is of orders`\n",
+        "\n### Proven isolated: table `isolated.orders` as `app orders`\n\n- Rules: GRD-PG-001\n- 2 attacks of 1 kinds, each with its control\n",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} not in {text}");
+    }
 }
 
 #[test]
