@@ -200,6 +200,13 @@ impl Hit {
         self
     }
 
+    /// More of what the catalog says.
+    #[must_use]
+    pub(crate) fn besides(mut self, more: &str) -> Self {
+        self.evidence.push_str(more);
+        self
+    }
+
     /// What to know before running the remedy.
     #[must_use]
     pub fn note(mut self, note: impl Into<String>) -> Self {

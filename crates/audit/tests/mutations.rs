@@ -73,16 +73,6 @@ const DISAGREEMENTS: &[(Alone, &str, &str)] = &[
     (Alone::Audit, "GRD-PG-315", "it tells something only where the planner runs it ahead of a policy"),
     (Alone::Audit, "GRD-PG-317", "it takes another body for the function: attacks change no schema"),
     (Alone::Audit, "GRD-PG-511", "sessions begin in a wrong context, and attacks enter one of their own"),
-    (
-        Alone::Attack,
-        "SequenceRead",
-        "no table draws from the sequence, so that the rule takes it for nobody's; an application may by hand",
-    ),
-    (
-        Alone::Attack,
-        "Delete public.ticket_event_2026",
-        "where DELETE alone is granted on a partition, the attacker's own row that went there through the parent is counted as another's",
-    ),
 ];
 
 /// A kind of mutation, as it is written in the file.

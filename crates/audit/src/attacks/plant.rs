@@ -19,7 +19,7 @@ use super::{
     values::{DOMAINS, TYPES, Types, literals},
 };
 use crate::{
-    facts::{Column, Constraint, ConstraintKind, Facts, Oid, Relation},
+    facts::{Column, Constraint, ConstraintKind, Facts, Oid, Relation, RelationKind},
     finding::readable_in,
     tenancy::Tenancy,
 };
@@ -61,6 +61,8 @@ pub(crate) struct Planted {
     types: Types,
     fillings: BTreeMap<Oid, Filling>,
     rows: BTreeMap<(Oid, Tenant), Values>,
+    /// Where each row went: a partition of the table that it was planted in, or that table.
+    places: BTreeMap<(Oid, Tenant), Oid>,
     /// Tables that hold tenants' rows: by their own column, or through the row that they belong to.
     pub(crate) tenants: BTreeSet<Oid>,
     /// The list of tenants itself, if the tenant column refers to one.
@@ -201,8 +203,9 @@ impl Planted {
             }
             let Some(relation) = facts.relation(oid) else { continue };
             match self.fill(connection, facts, relation, marks, tenant).await? {
-                Ok(values) => {
+                Ok((values, place)) => {
                     self.rows.insert((oid, tenant), values);
+                    self.places.insert((oid, tenant), place);
                     if tenant == Tenant::B {
                         self.vary(connection, facts, relation, marks).await?;
                     }
@@ -222,7 +225,7 @@ impl Planted {
         relation: &Relation,
         marks: &Marks,
         tenant: Tenant,
-    ) -> Result<Result<Values, String>, Error> {
+    ) -> Result<Result<(Values, Oid), String>, Error> {
         let mut last = "no value was accepted".to_owned();
         for _ in 0..ATTEMPTS_MAX {
             let n = self.number();
@@ -231,10 +234,17 @@ impl Planted {
             };
             let sql = self.insert(relation, &values);
             execute(connection, "SAVEPOINT planting").await?;
-            let error = match execute(connection, &sql).await {
-                Ok(()) => {
+            let planted = if relation.kind == RelationKind::Partitioned && facts.server.superuser {
+                // To tell needs SELECT, which an administrator that is no superuser need not have.
+                text_of(connection, &format!("{sql} RETURNING tableoid")).await
+            } else {
+                execute(connection, &sql).await.map(|()| None)
+            };
+            let error = match planted {
+                Ok(place) => {
                     execute(connection, "RELEASE SAVEPOINT planting").await?;
-                    return Ok(Ok(values));
+                    let place = place.and_then(|place| place.parse().ok()).unwrap_or(relation.oid);
+                    return Ok(Ok((values, place)));
                 }
                 Err(Error::Database(error)) => error,
                 Err(error) => return Err(error),
@@ -367,6 +377,11 @@ impl Planted {
     /// What was planted in the table for the tenant.
     pub(crate) fn row_of(&self, table: Oid, tenant: Tenant) -> Option<&Values> {
         self.rows.get(&(table, tenant))
+    }
+
+    /// How many rows of the tenant's were planted that now stand in one of these tables.
+    pub(crate) fn rows_in(&self, tables: &[Oid], tenant: Tenant) -> usize {
+        self.places.iter().filter(|((_, whose), place)| *whose == tenant && tables.contains(place)).count()
     }
 
     /// Another row of the tenant's, with values that the table's constraints accept.

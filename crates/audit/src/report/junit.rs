@@ -93,9 +93,9 @@ pub fn render(report: &Report, fail_on: Option<Severity>) -> String {
         failures += attack.count(Verdict::Leaks);
         let not_shown = attack.count(Verdict::NotShown);
         if proves_nothing(attack) {
-            errors += not_shown
+            errors += not_shown;
         } else {
-            skipped += not_shown
+            skipped += not_shown;
         }
         for one in &attack.objects {
             attacked(&mut cases, one, proves_nothing(attack));

@@ -42,9 +42,6 @@ pub fn render(report: &Report) -> String {
     if !report.left_out.is_empty() {
         let _ = writeln!(text, "left out, because the server was a throwaway: {}", report.left_out.join(" "));
     }
-    for (policy, reason) in &report.undecided {
-        let _ = writeln!(text, "undecided {}: {}", escape::line(policy), escape::line(reason));
-    }
     if let Some(attack) = &report.attack {
         text.push_str(&super::attack::render(attack));
     }

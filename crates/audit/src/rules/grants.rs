@@ -71,8 +71,13 @@ pub(super) fn by_attribute(audit: &Audit<'_>, has: fn(&Role) -> bool, name: &str
 
 /// Tenant tables on which a role of the application's holds a privilege, by the table's list or a column's.
 pub(super) fn on_tenant_tables(audit: &Audit<'_>, privilege: Privilege) -> Vec<Hit> {
+    on_tables(audit, privilege, |table| audit.tenancy.is_tenants(table.oid))
+}
+
+/// The same on the tables that are meant.
+pub(super) fn on_tables(audit: &Audit<'_>, privilege: Privilege, is_meant: impl Fn(&Relation) -> bool) -> Vec<Hit> {
     let facts = audit.facts;
-    let tables = facts.relations.iter().filter(|table| table.kind.is_table() && audit.tenancy.is_tenants(table.oid));
+    let tables = facts.relations.iter().filter(|table| table.kind.is_table() && is_meant(table));
     tables
         .filter_map(|table| {
             let path = audit.reach.relation(table).privilege(privilege)?;

@@ -67,6 +67,7 @@ mod policy_check_looser;
 mod policy_function_volatile;
 mod policy_shows_others;
 mod policy_trusts_writable;
+mod policy_undecided;
 mod policy_without_tenant;
 mod prepared_transactions;
 mod provider_role_reachable;
@@ -133,6 +134,7 @@ pub const ALL: &[Rule] = &[
     tenant_nullable::RULE,
     tenant_type_differs::RULE,
     tenant_default_constant::RULE,
+    policy_undecided::RULE,
     context_forgeable::RULE,
     context_flag::RULE,
     open_without_context::RULE,

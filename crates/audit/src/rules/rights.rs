@@ -46,7 +46,7 @@ pub(super) fn exempt(audit: &Audit<'_>, role: Oid, table: &Relation) -> Option<&
 }
 
 /// Whether a role with these privileges may read or write the table at all.
-fn may_use(facts: &Facts, held: &BTreeSet<Oid>, table: &Relation) -> bool {
+pub(super) fn may_use(facts: &Facts, held: &BTreeSet<Oid>, table: &Relation) -> bool {
     let named = |name| facts.role_named(name).is_some_and(|role| held.contains(&role.oid));
     let rows = |privilege: &Privilege| {
         matches!(privilege, Privilege::Select | Privilege::Insert | Privilege::Update | Privilege::Delete)

@@ -15,10 +15,11 @@ pub(super) const RULE: Rule = Rule {
     name: "sequence_readable",
     severity: Severity::Medium,
     protects: Protects::Existence,
-    title: "The application may read a sequence from which rows of all tenants are numbered",
+    title: "The application may read a sequence that all tenants draw from",
     docs: "## What
 
-The application has SELECT on the sequence of a tenant table's column.
+The application has SELECT on the sequence of a tenant table's column, or on one that no table draws from: then who draws from it is the
+application, by `nextval` in its own statements and functions, for every tenant.
 
 ## Why
 
@@ -38,7 +39,7 @@ number: identity columns need no privilege on the sequence, and random ids tell 
 
 ## Near miss
 
-A sequence that belongs to a table common to all tenants stays silent.
+A sequence that belongs to a table common to all tenants stays silent, and so does one of an extension's.
 ",
     needs: &[Source::Columns, Source::Sequences, Source::Dependencies],
     check,
@@ -48,19 +49,29 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
     let facts = audit.facts;
     let users = users(facts);
     let sequences = facts.relations.iter().filter(|one| one.kind == RelationKind::Sequence);
-    let numbers_tenants =
-        |sequence: Oid| users.get(&sequence).into_iter().flatten().any(|table| audit.tenancy.is_tenants(*table));
     sequences
-        .filter(|sequence| numbers_tenants(sequence.oid))
         .filter_map(|sequence| {
+            let evidence = match users.get(&sequence.oid) {
+                Some(tables) if tables.iter().any(|table| audit.tenancy.is_tenants(*table)) => {
+                    "SELECT on it shows last_value, over all tenants"
+                }
+                None if sequence.extension.is_none() && !is_systems(&sequence.schema) => {
+                    "SELECT on it shows last_value; no table draws from it, so that the application does, for all tenants"
+                }
+                _ => return None,
+            };
             let path = audit.reach.relation(sequence).select()?;
-            let hit = Hit::on(Object::relation(sequence), "SELECT on it shows last_value, over all tenants").path(path);
+            let hit = Hit::on(Object::relation(sequence), evidence).path(path);
             Some(match revoke::on_relation(audit, sequence, &[Privilege::Select]) {
                 Some(sql) => hit.remedy(sql),
                 None => hit,
             })
         })
         .collect()
+}
+
+fn is_systems(schema: &str) -> bool {
+    matches!(schema, "pg_catalog" | "information_schema" | "guardian")
 }
 
 /// The tables that draw numbers from each sequence: by ownership, or by a default that names it.

@@ -2,9 +2,9 @@
 
 use guardian_postgres::quote;
 
-use super::rights::{is_open, reads};
+use super::rights::{is_open, may_use, privileges_of, reads};
 use crate::{
-    facts::{RelationKind, Source},
+    facts::{Relation, RelationKind, Source},
     finding::{Hit, Object, readable_in},
     rule::{Audit, Protects, Rule, Severity},
 };
@@ -38,7 +38,8 @@ Make it a `security_invoker` view. Its callers then need privileges on the table
 
 ## Near miss
 
-A view over tables that are common to all tenants stays silent; so does every view before PostgreSQL 15, which has no such option.
+A view over tables that are common to all tenants stays silent, and so does one whose owner has no right on the table, which shows nothing
+but an error; so does every view before PostgreSQL 15, which has no such option.
 ",
     needs: &[Source::Columns, Source::Dependencies, Source::Policies, Source::Truths],
     check,
@@ -58,7 +59,10 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
             if reads.iter().any(|read| is_open(audit, read).is_some()) {
                 return None;
             }
-            let read = reads.iter().find(|read| audit.tenancy.is_tenants(read.relation.oid))?;
+            // A view whose owner has no right on the table shows nothing but an error.
+            let may = |role, table| may_use(facts, &privileges_of(facts, role), table);
+            let tenants = |table: &Relation| audit.tenancy.is_tenants(table.oid);
+            let read = reads.iter().find(|read| tenants(read.relation) && may(read.role, read.relation))?;
             let table = readable_in(&read.relation.schema, &read.relation.name);
             let role = facts.role_name(read.role);
             let name = quote::qualified(&view.schema, &view.name);

@@ -97,12 +97,14 @@ ALTER POLICY rows_open ON shop.checked_beside USING (note <> '') WITH CHECK (tru
 CREATE TABLE shop.members (person uuid NOT NULL, org uuid NOT NULL, PRIMARY KEY (person, org));
 ALTER TABLE shop.members OWNER TO owner;
 GRANT SELECT, INSERT ON shop.members TO app;
+-- also GRD-PG-015: p on shop.trusts_members
 SELECT pg_temp.make_with('shop.trusts_members', 'tenant_id IN (SELECT m.org FROM shop.members AS m
     WHERE m.person = nullif(current_setting(''backtrace_functions''), '''')::uuid)');
 -- near GRD-PG-009: shop.trusts_readers
 CREATE TABLE shop.readers (person uuid NOT NULL, org uuid NOT NULL, PRIMARY KEY (person, org));
 ALTER TABLE shop.readers OWNER TO owner;
 GRANT SELECT ON shop.readers TO app;
+-- also GRD-PG-015: p on shop.trusts_readers
 SELECT pg_temp.make_with('shop.trusts_readers', 'tenant_id IN (SELECT m.org FROM shop.readers AS m
     WHERE m.person = nullif(current_setting(''backtrace_functions''), '''')::uuid)');
 
@@ -115,6 +117,7 @@ SELECT pg_temp.make_with('shop.by_application_name', 'tenant_id::text = current_
 CREATE FUNCTION guard.hidden() RETURNS uuid STABLE LANGUAGE sql
     AS $$ SELECT nullif(current_setting('app.hidden', true), '')::uuid $$;
 GRANT EXECUTE ON FUNCTION guard.hidden() TO app;
+-- also GRD-PG-015: p on shop.behind_a_function
 SELECT pg_temp.make_with('shop.behind_a_function', 'tenant_id = (SELECT guard.hidden())');
 -- near GRD-PG-101: shop.settable_beside
 SELECT pg_temp.make('shop.settable_beside');
@@ -142,9 +145,11 @@ SELECT pg_temp.make_with('shop.by_profile',
 CREATE FUNCTION guard.once() RETURNS uuid LANGUAGE plpgsql IMMUTABLE
     AS 'BEGIN RETURN nullif(current_setting(''backtrace_functions''), '''')::uuid; END';
 GRANT EXECUTE ON FUNCTION guard.once() TO app;
+-- also GRD-PG-015: p on shop.worked_out_once
 SELECT pg_temp.make_with('shop.worked_out_once', 'tenant_id = guard.once()');
 -- near GRD-PG-108: shop.stable_context
 CREATE FUNCTION guard.each_time() RETURNS uuid LANGUAGE plpgsql STABLE
     AS 'BEGIN RETURN nullif(current_setting(''backtrace_functions''), '''')::uuid; END';
 GRANT EXECUTE ON FUNCTION guard.each_time() TO app;
+-- also GRD-PG-015: p on shop.stable_context
 SELECT pg_temp.make_with('shop.stable_context', 'tenant_id = guard.each_time()');

@@ -36,7 +36,6 @@ GRANT SELECT, INSERT ON shop.invoker_view TO app;
 CREATE VIEW shop.outer_view WITH (security_invoker = true) AS SELECT * FROM shop.invoker_view;
 GRANT SELECT ON shop.outer_view TO app;
 -- near GRD-PG-301: shop.powerless_view
--- also GRD-PG-302: shop.powerless_view
 CREATE ROLE powerless NOLOGIN BYPASSRLS;
 CREATE VIEW shop.powerless_view AS SELECT * FROM shop.bills;
 ALTER VIEW shop.powerless_view OWNER TO powerless;

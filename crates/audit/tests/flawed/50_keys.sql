@@ -46,6 +46,7 @@ CREATE TABLE shop.labels (tenant_of uuid NOT NULL, cart uuid NOT NULL, label tex
     FOREIGN KEY (tenant_of, cart) REFERENCES shop.carts (tenant_id, id));
 ALTER TABLE shop.labels OWNER TO owner;
 ALTER TABLE shop.labels ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+-- also GRD-PG-015: by_cart on shop.labels
 CREATE POLICY by_cart ON shop.labels TO app USING (EXISTS (SELECT FROM shop.carts AS c
     WHERE c.tenant_id = tenant_of AND c.id = cart));
 GRANT SELECT ON shop.labels TO app;

@@ -138,7 +138,7 @@ impl<'f> Field<'f> {
         format!("SELECT pg_catalog.count(*) FROM {name} WHERE pg_catalog.concat_ws('|', {row}) ~* {pattern}")
     }
 
-    /// The planted rows of tenant A that a statement on the table finds: its own and those of its partitions and children.
+    /// The planted rows of tenant A that a statement on the table finds: those in it, and in its partitions and children.
     fn own_rows(&self, table: &Relation) -> u64 {
         let mut family = vec![table.oid];
         let mut at = 0;
@@ -148,8 +148,7 @@ impl<'f> Field<'f> {
             family.extend(children.map(|child| child.oid).collect::<Vec<_>>());
             at += 1;
         }
-        let rows = family.iter().filter(|oid| self.planted.row_of(**oid, Tenant::A).is_some()).count();
-        u64::try_from(rows).unwrap_or(u64::MAX)
+        u64::try_from(self.planted.rows_in(&family, Tenant::A)).unwrap_or(u64::MAX)
     }
 
     /// Views and the like that may show tenants' rows: they have the tenant's column, or read something that does.

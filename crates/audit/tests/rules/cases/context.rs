@@ -26,6 +26,7 @@ pub(crate) const CASES: &[Case] = &[
          ALTER POLICY tenant_only ON shop.orders USING (tenant_id = (SELECT shop.tenant()))",
         "\"app.tenant\"",
     )
+    .also(&["GRD-PG-015"])
     .without_sql(),
     Case::new(
         "GRD-PG-102",
@@ -79,7 +80,27 @@ pub(crate) const CASES: &[Case] = &[
          CREATE POLICY by_role ON shop.notes TO {app} USING (tenant_id = current_user); GRANT {staff} TO {app}",
         "by_role on shop.notes",
     )
+    .also(&["GRD-PG-015", "GRD-PG-012"]),
+    Case::new(
+        "GRD-PG-106",
+        "a CHECK that says nothing of the empty text",
+        "CREATE TABLE shop.notes (tenant_id text NOT NULL CHECK (tenant_id IS NOT NULL), id int NOT NULL, PRIMARY KEY (tenant_id, id)); \
+         ALTER TABLE shop.notes OWNER TO {owner}; GRANT SELECT ON shop.notes TO {app}; \
+         ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
+         CREATE POLICY p ON shop.notes USING (tenant_id = current_setting('backtrace_functions'))",
+        "p on shop.notes",
+    )
     .also(&["GRD-PG-012"]),
+    Case::new(
+        "GRD-PG-106",
+        "a text key, and a policy that cannot be tried",
+        "CREATE TABLE shop.notes (tenant_id text NOT NULL, id int NOT NULL, PRIMARY KEY (tenant_id, id)); \
+         ALTER TABLE shop.notes OWNER TO {owner}; GRANT SELECT ON shop.notes TO {app}; \
+         ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
+         CREATE FUNCTION shop.tenant() RETURNS text STABLE LANGUAGE sql AS $$SELECT 'a'::text$$; ALTER FUNCTION shop.tenant() OWNER TO {owner}; CREATE POLICY p ON shop.notes USING (tenant_id = shop.tenant())",
+        "p on shop.notes",
+    )
+    .also(&["GRD-PG-012", "GRD-PG-015"]),
     Case::new(
         "GRD-PG-106",
         "a text key",
@@ -106,7 +127,8 @@ pub(crate) const CASES: &[Case] = &[
          ALTER FUNCTION shop.tenant() OWNER TO {owner}; GRANT EXECUTE ON FUNCTION shop.tenant() TO {app}; \
          ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
         "shop.tenant()",
-    ),
+    )
+    .also(&["GRD-PG-015"]),
     Case::new(
         "GRD-PG-651",
         "nothing was said",
@@ -115,7 +137,8 @@ pub(crate) const CASES: &[Case] = &[
          ALTER FUNCTION shop.tenant() OWNER TO {owner}; GRANT EXECUTE ON FUNCTION shop.tenant() TO {app}; \
          ALTER POLICY tenant_only ON shop.orders USING (tenant_id = shop.tenant())",
         "shop.tenant()",
-    ),
+    )
+    .also(&["GRD-PG-015"]),
     Case::new(
         "GRD-PG-109",
         "a function that believes its caller",
@@ -156,6 +179,22 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
          (tenant_id::text = ((current_setting('request.jwt.claims', true)::jsonb -> 'app_metadata') ->> 'tenant'))",
     ),
     NearMiss::new("GRD-PG-105", "a role of its own", "ALTER POLICY rows_open ON shop.orders USING (note = current_user)"),
+    NearMiss::new(
+        "GRD-PG-106",
+        "a CHECK, and a policy that cannot be tried",
+        "CREATE TABLE shop.notes (tenant_id text NOT NULL CHECK (tenant_id <> ''), id int NOT NULL, PRIMARY KEY (tenant_id, id)); \
+         ALTER TABLE shop.notes OWNER TO {owner}; GRANT SELECT ON shop.notes TO {app}; \
+         ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
+         CREATE FUNCTION shop.tenant() RETURNS text STABLE LANGUAGE sql AS $$SELECT 'a'::text$$; ALTER FUNCTION shop.tenant() OWNER TO {owner}; CREATE POLICY p ON shop.notes USING (tenant_id = shop.tenant())",
+    ),
+    NearMiss::new(
+        "GRD-PG-106",
+        "a CHECK",
+        "CREATE TABLE shop.notes (tenant_id text NOT NULL CHECK (tenant_id <> ''), id int NOT NULL, PRIMARY KEY (tenant_id, id)); \
+         ALTER TABLE shop.notes OWNER TO {owner}; GRANT SELECT ON shop.notes TO {app}; \
+         ALTER TABLE shop.notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; \
+         CREATE POLICY p ON shop.notes USING (tenant_id = current_setting('backtrace_functions'))",
+    ),
     NearMiss::new(
         "GRD-PG-106",
         "nullif",

@@ -100,6 +100,12 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::new(
         "GRD-PG-406",
+        "one that no table draws from",
+        "CREATE SEQUENCE shop.numbers; ALTER SEQUENCE shop.numbers OWNER TO {owner}; GRANT USAGE, SELECT ON SEQUENCE shop.numbers TO {app}",
+        "shop.numbers",
+    ),
+    Case::new(
+        "GRD-PG-406",
         "a tenant table's",
         "CREATE SEQUENCE shop.numbers; ALTER SEQUENCE shop.numbers OWNER TO {owner}; \
          ALTER TABLE shop.orders ADD COLUMN number bigint DEFAULT nextval('shop.numbers'); \
@@ -190,6 +196,11 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
         "GRD-PG-405",
         "USAGE alone",
         "CREATE SEQUENCE shop.numbers; GRANT USAGE, SELECT ON SEQUENCE shop.numbers TO {app}",
+    ),
+    NearMiss::new(
+        "GRD-PG-406",
+        "USAGE of one that no table draws from",
+        "CREATE SEQUENCE shop.numbers; ALTER SEQUENCE shop.numbers OWNER TO {owner}; GRANT USAGE ON SEQUENCE shop.numbers TO {app}",
     ),
     NearMiss::new(
         "GRD-PG-406",

@@ -11,7 +11,7 @@ pub(crate) const CASES: &[Case] = &[
          UPDATE pg_class SET reltuples = 5e6 WHERE oid = 'shop.orders'::regclass",
         "tenant_only on shop.orders",
     )
-    .also(&["GRD-PG-613"])
+    .also(&["GRD-PG-015", "GRD-PG-613"])
     .without_sql(),
     Case::new(
         "GRD-PG-612",

@@ -3,6 +3,13 @@
 use crate::bench::{Case, NearMiss};
 
 pub(crate) const CASES: &[Case] = &[
+    Case::new(
+        "GRD-PG-015",
+        "a function of the application's own",
+        "CREATE FUNCTION shop.mine(t uuid) RETURNS boolean STABLE LANGUAGE sql AS $$SELECT true$$; ALTER FUNCTION shop.mine(uuid) OWNER TO {owner}; ALTER POLICY tenant_only ON shop.orders USING (shop.mine(tenant_id))",
+        "tenant_only on shop.orders",
+    )
+    .without_sql(),
     Case::new("GRD-PG-001", "switched off", "ALTER TABLE shop.orders DISABLE ROW LEVEL SECURITY", "shop.orders"),
     Case::new(
         "GRD-PG-001",
@@ -145,14 +152,16 @@ pub(crate) const CASES: &[Case] = &[
          USING (tenant_id IN (SELECT m.org FROM shop.members AS m \
            WHERE m.id = nullif(current_setting('backtrace_functions'), '')::uuid))",
         "rows_open on shop.orders",
-    ),
+    )
+    .also(&["GRD-PG-015"]),
     Case::new(
         "GRD-PG-010",
         "a look-up that is true for everybody",
         "CREATE TABLE shop.tenants (id uuid PRIMARY KEY); ALTER TABLE shop.tenants OWNER TO {owner}; GRANT SELECT ON shop.tenants TO {app}; \
          DROP POLICY tenant_only ON shop.orders; ALTER POLICY rows_open ON shop.orders USING (tenant_id IN (SELECT t.id FROM shop.tenants AS t))",
         "rows_open on shop.orders",
-    ),
+    )
+    .also(&["GRD-PG-015"]),
     Case::new("GRD-PG-011", "NOT NULL taken away", "CREATE TABLE shop.\"Old Notes\" (\"id\" int PRIMARY KEY, tenant_id uuid); \
          ALTER TABLE shop.\"Old Notes\" OWNER TO {owner}; GRANT SELECT ON shop.\"Old Notes\" TO {app}; \
          ALTER TABLE shop.\"Old Notes\" ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; CREATE POLICY p ON shop.\"Old Notes\" \
@@ -176,6 +185,23 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
+    NearMiss::new(
+        "GRD-PG-015",
+        "a restrictive policy that holds is tried",
+        "CREATE FUNCTION shop.mine(t uuid) RETURNS boolean STABLE LANGUAGE sql AS $$SELECT true$$; ALTER FUNCTION shop.mine(uuid) OWNER TO {owner}; CREATE POLICY also ON shop.orders USING (shop.mine(tenant_id)); \
+         CREATE POLICY held ON shop.orders AS RESTRICTIVE \
+           USING (tenant_id = nullif(current_setting('backtrace_functions'), '')::uuid)",
+    ),
+    NearMiss::new(
+        "GRD-PG-015",
+        "a restrictive one beside a permissive one that holds",
+        "CREATE FUNCTION shop.mine(t uuid) RETURNS boolean STABLE LANGUAGE sql AS $$SELECT true$$; ALTER FUNCTION shop.mine(uuid) OWNER TO {owner}; CREATE POLICY narrower ON shop.orders AS RESTRICTIVE USING (shop.mine(tenant_id))",
+    ),
+    NearMiss::new(
+        "GRD-PG-015",
+        "for a role out of reach",
+        "CREATE FUNCTION shop.mine(t uuid) RETURNS boolean STABLE LANGUAGE sql AS $$SELECT true$$; ALTER FUNCTION shop.mine(uuid) OWNER TO {owner}; CREATE POLICY also ON shop.orders TO {staff} USING (shop.mine(tenant_id))",
+    ),
     NearMiss::new(
         "GRD-PG-001",
         "no grant",

@@ -41,6 +41,20 @@ pub(crate) const CASES: &[Case] = &[
     )
     .also(&["GRD-PG-209"]),
     Case::new("GRD-PG-209", "by name", "GRANT TRIGGER ON shop.lines TO {app}", "shop.lines"),
+    Case::new(
+        "GRD-PG-209",
+        "on a common table, with temporary functions",
+        "GRANT TRIGGER ON shop.countries TO {app}; GRANT TEMPORARY ON DATABASE \"{db}\" TO {app}",
+        "shop.countries",
+    )
+    .also(&["GRD-PG-214"]),
+    Case::new(
+        "GRD-PG-209",
+        "on a common table, with functions in a schema",
+        "GRANT TRIGGER ON shop.countries TO PUBLIC; GRANT CREATE ON SCHEMA shop TO {app}",
+        "shop.countries",
+    )
+    .also(&["GRD-PG-212"]),
     Case::new("GRD-PG-210", "by name", "GRANT REFERENCES ON shop.lines TO {app}", "shop.lines"),
     Case::new("GRD-PG-210", "on a column", "GRANT REFERENCES (id) ON shop.lines TO {app}", "shop.lines"),
     Case::new("GRD-PG-212", "to PUBLIC, as before 15", "GRANT CREATE ON SCHEMA public TO PUBLIC", "public"),
@@ -124,7 +138,12 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
     NearMiss::new("GRD-PG-207", "of a common table", "ALTER TABLE shop.countries OWNER TO {app}"),
     NearMiss::new("GRD-PG-208", "a common table", "GRANT TRUNCATE ON shop.countries TO {app}"),
     NearMiss::new("GRD-PG-208", "another's", "GRANT ALL ON shop.orders TO {staff}"),
-    NearMiss::new("GRD-PG-209", "a common table", "GRANT TRIGGER ON shop.countries TO {app}"),
+    NearMiss::new("GRD-PG-209", "a common table, and no functions", "GRANT TRIGGER ON shop.countries TO {app}"),
+    NearMiss::new(
+        "GRD-PG-209",
+        "functions, and another's common table",
+        "GRANT TRIGGER ON shop.countries TO {staff}; GRANT CREATE ON SCHEMA shop TO {app}",
+    ),
     NearMiss::new("GRD-PG-210", "a common table", "GRANT REFERENCES ON shop.countries TO {app}"),
     NearMiss::new("GRD-PG-211", "another's", "GRANT ALL ON shop.orders TO {staff}"),
     NearMiss::new("GRD-PG-212", "another's", "GRANT CREATE ON SCHEMA shop TO {staff}"),

@@ -145,6 +145,12 @@ pub(crate) const CASES: &[Case] = &[
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
     NearMiss::new(
+        "GRD-PG-302",
+        "owned by a role without any right on the table",
+        "CREATE VIEW shop.v AS SELECT * FROM shop.orders; ALTER VIEW shop.v OWNER TO {staff}; GRANT SELECT ON shop.v TO {app}",
+    )
+    .since(15),
+    NearMiss::new(
         "GRD-PG-301",
         "an invoker view",
         "CREATE VIEW shop.v WITH (security_invoker = on) AS SELECT * FROM shop.orders; GRANT SELECT ON shop.v TO {app}",
