@@ -22,6 +22,9 @@ pub struct Options {
     pub app_roles: Vec<String>,
     /// Names of tenant columns; empty: inferred.
     pub tenant_columns: Vec<String>,
+    /// The schema that is a tenant's own, whose role is audited for: what it does there is its right. Everything else of
+    /// tenants' is somebody else's.
+    pub own_schema: Option<String>,
 }
 
 /// Why there is no report.
@@ -127,7 +130,10 @@ pub fn audit(facts: &Facts, options: &Options) -> Result<Report, AuditError> {
         }
     }
     let roles = application_roles(facts, options)?;
-    let tenancy = Tenancy::of(facts, &options.tenant_columns);
+    let mut tenancy = Tenancy::of(facts, &options.tenant_columns);
+    if let Some(own) = &options.own_schema {
+        tenancy.leave_out(facts, own);
+    }
     let audit = Audit { facts, reach: Reach::of(facts, &roles), tenancy };
     let mut findings = Vec::new();
     let mut could_not_run = Vec::new();

@@ -100,6 +100,13 @@ impl Tenancy {
         tenancy
     }
 
+    /// Takes no table of this schema for tenants'.
+    pub(crate) fn leave_out(&mut self, facts: &Facts, schema: &str) {
+        let stays = |oid: &Oid| facts.relation(*oid).is_none_or(|relation| relation.schema != schema);
+        self.columns.retain(|oid, _| stays(oid));
+        self.parents.retain(|oid, _| stays(oid));
+    }
+
     /// A table's tenant column.
     pub fn column(&self, relation: Oid) -> Option<&TenantColumn> {
         self.columns.get(&relation)

@@ -82,15 +82,21 @@ pub struct AuditRunQuery {
     /// Rows on the page: 1 to 500, 100 when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Those of one place: `cluster/database/schema`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 /// Which findings of audits, worst first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AuditFindingQuery {
     /// Those that are gone, too.
     pub gone: bool,
+    /// Those of one place: `cluster/database/schema`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 /// Which lines of the audit log, newest first. A page looks at a bounded stretch of the log: it may be empty and yet have a

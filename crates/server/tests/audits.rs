@@ -7,11 +7,12 @@ mod common;
 use std::{path::PathBuf, time::Duration};
 
 use axum::http::Method;
-use common::World;
-use guardian_model::Role;
-use guardian_server::audits::{Audited, audit};
+use common::{World, permit, slug};
+use guardian_model::{Permission, Role, Tenant, TenantState, api::CreateTenant};
+use guardian_server::audits::{Audited, audit, audit_tenants};
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
+use tokio_util::sync::CancellationToken;
 
 const NOW: Duration = Duration::ZERO;
 
@@ -80,4 +81,77 @@ async fn an_audit_without_a_verdict_says_why_and_forgets_nothing() {
     assert_eq!(runs[0]["error"], reason.as_str());
     assert!(runs[0]["findings"].is_null() && runs[0]["finished_at"].is_string());
     assert!(list(&world, &token, "/v1/incidents").await.is_empty());
+}
+
+/// A tenant with a schema of its own.
+async fn bridge(world: &World) -> Tenant {
+    let create = CreateTenant { slug: slug("bridge"), tier: "business".parse().unwrap(), key: None };
+    let made = world.state.lifecycle.create(&permit(Permission::TenantWrite, None), create, None).await.unwrap();
+    loop {
+        let tenant = world.store.tenant(&made.tenant.id.into()).await.unwrap().unwrap();
+        match tenant.state {
+            TenantState::Active => return tenant,
+            TenantState::Creating => tokio::time::sleep(Duration::from_millis(50)).await,
+            state => panic!("the tenant is {state}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn places_of_tenants_own_are_audited_in_turn_and_raise_incidents_by_name() {
+    let world = World::hardened().await;
+    let (token, _) = world.token(Role::Auditor, None).await;
+    let stop = CancellationToken::new();
+    tokio::spawn(world.state.lifecycle.clone().work(stop.clone()));
+    let _working = stop.drop_guard();
+    let (first, second) = (bridge(&world).await, bridge(&world).await);
+    let [one, other] = [&first, &second].map(|tenant| tenant.placement.place.to_string());
+    let came = audit_tenants(&world.state, Duration::from_hours(1)).await.unwrap();
+    let places: Vec<String> = came.iter().map(|(place, _)| place.to_string()).collect();
+    assert_eq!(places, [one.clone(), other.clone()], "the configuration wants both");
+    let there = list(&world, &token, &format!("/v1/audits/findings?place={one}")).await;
+    for (place, audited) in &came {
+        assert!(matches!(audited, Audited::Done { incident: None, .. }), "{place}: {audited:?}; {there:#?}");
+    }
+    assert!(audit_tenants(&world.state, Duration::from_hours(1)).await.unwrap().is_empty(), "none is due");
+
+    let sql = format!(
+        "GRANT USAGE ON SCHEMA {0} TO {1}; ALTER TABLE {0}.ticket DISABLE ROW LEVEL SECURITY; GRANT SELECT ON {0}.ticket TO {1}",
+        second.placement.place.schema, first.placement.role
+    );
+    let mut connection = shared(&world).await;
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    let came = audit_tenants(&world.state, NOW).await.unwrap();
+    let Some((_, Audited::Done { incident: Some(incident), .. })) = came.iter().find(|(place, _)| place.to_string() == one)
+    else {
+        panic!("another tenant's table in reach raises an incident: {came:?}")
+    };
+    assert_eq!(came.iter().filter(|(_, it)| matches!(it, Audited::Done { incident: Some(_), .. })).count(), 1);
+    let incidents = list(&world, &token, "/v1/incidents").await;
+    let raised = incidents.iter().find(|it| it["id"] == incident.to_string()).unwrap();
+    assert!(raised["summary"].as_str().unwrap().starts_with(&format!("the audit of {one} found ")), "{raised}");
+    let object = Value::from(format!("{}.ticket", second.placement.place.schema));
+    let of = async |place: &str| {
+        let findings = list(&world, &token, &format!("/v1/audits/findings?place={place}")).await;
+        assert!(findings.iter().all(|finding| finding["place"] == *place));
+        findings.into_iter().any(|finding| finding["object"] == object)
+    };
+    assert!(of(&one).await && !of(&other).await, "its own table is the second tenant's right");
+    let runs = list(&world, &token, &format!("/v1/audits?place={one}")).await;
+    assert!(runs.len() == 2 && runs.iter().all(|run| run["place"] == one), "{runs:?}");
+
+    // A place without a tenant keeps no incident open.
+    let gone = world.state.lifecycle.delete(&permit(Permission::TenantWrite, Some(first.id)), first.id, false).await;
+    gone.unwrap();
+    sqlx::query(
+        "UPDATE guardian_store.tenant SET state = 'deleted', sealed_password = NULL, sealed_capability = NULL WHERE id = $1",
+    )
+    .bind(first.id.uuid())
+    .execute(&mut world.superuser().await)
+    .await
+    .unwrap();
+    audit_tenants(&world.state, NOW).await.unwrap();
+    assert!(!of(&one).await);
+    let incidents = list(&world, &token, "/v1/incidents").await;
+    assert!(!incidents.iter().any(|it| it["id"] == incident.to_string() && it["closed_at"].is_null()), "{incidents:?}");
 }

@@ -1,19 +1,19 @@
-//! Audits of the application's shared place: runs, and findings over time. What is judged is not known here.
+//! Audits of the application's shared place and of tenants' own: runs, and findings over time. What is judged is not known here.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use guardian_model::{
-    AuditRunId, IncidentId, Permission, Place,
+    AuditRunId, IncidentId, Isolation, Permission, Place, Placement,
     access::Permit,
     api::{AuditFinding, AuditRun, Page},
 };
-use sqlx::types::Json;
+use sqlx::{AssertSqlSafe, types::Json};
 use uuid::Uuid;
 
 use crate::{
     Store,
     audit::{AuditRecord, Outcome, insert_entry},
-    error::{Doing, ListError, StoreError, covers},
+    error::{Doing, ListError, StoreError, covers, parse, word},
     page,
     tenant::row_limit,
     timestamp::Stamp,
@@ -91,6 +91,25 @@ impl From<FindingRow> for AuditFinding {
         let FindingRow { place, fingerprint, rule, severity, object, title, evidence, .. } = row;
         let (first_seen, last_seen, gone_at) = (row.first_seen.0, row.last_seen.0, row.gone_at.map(|stamp| stamp.0));
         Self { place, fingerprint, rule, severity, object, title, evidence, first_seen, last_seen, gone_at }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct PlacementRow {
+    isolation: String,
+    cluster: String,
+    database: String,
+    schema: String,
+    role: String,
+}
+
+impl TryFrom<PlacementRow> for Placement {
+    type Error = StoreError;
+
+    fn try_from(row: PlacementRow) -> Result<Self, StoreError> {
+        let PlacementRow { isolation, cluster, database, schema, role } = row;
+        let isolation = word("isolation", &isolation, Isolation::from_word)?;
+        Ok(Self { isolation, place: Place { cluster: parse("cluster", cluster)?, database, schema }, role })
     }
 }
 
@@ -229,16 +248,53 @@ impl Store {
         Ok(incident)
     }
 
-    /// A page of audits, the newest first.
-    pub async fn audits(&self, cursor: Option<&str>, limit: Option<u32>) -> Result<Page<AuditRun>, ListError> {
+    /// The places of tenants with one of their own, those first that were audited longest ago or never.
+    pub async fn places_to_audit(&self, limit: u16) -> Result<Vec<Placement>, StoreError> {
+        let rows: Vec<PlacementRow> = sqlx::query_as(
+            "SELECT isolation, cluster, database, schema, role FROM tenant AS t
+             WHERE isolation <> 'row' AND state IN ('active', 'suspended')
+             ORDER BY (SELECT max(started_at) FROM audit_run WHERE place = t.cluster || '/' || t.database || '/' || t.schema)
+               NULLS FIRST, id LIMIT $1",
+        )
+        .bind(i32::from(limit))
+        .fetch_all(&self.pool)
+        .await
+        .doing("list places to audit")?;
+        rows.into_iter().map(Placement::try_from).collect()
+    }
+
+    /// Notes that what was found in places whose tenants are gone is gone too, and closes their incidents.
+    pub async fn leave_places(&self, permit: &Permit, shared: &Place) -> Result<(), StoreError> {
+        const DOING: &str = "leave places that are gone";
+        const IS_GONE: &str = "<> $1 AND NOT EXISTS (SELECT FROM tenant AS t WHERE t.isolation <> 'row'
+            AND t.state <> 'deleted' AND t.cluster || '/' || t.database || '/' || t.schema =";
+        covers(permit, Permission::SchemaWrite, None)?;
+        let mut transaction = self.pool.begin().await.doing(DOING)?;
+        for sql in [
+            format!("UPDATE audit_finding SET gone_at = now() WHERE gone_at IS NULL AND place {IS_GONE} place)"),
+            format!("UPDATE incident SET closed_at = now() WHERE closed_at IS NULL AND audited {IS_GONE} audited)"),
+        ] {
+            sqlx::query(AssertSqlSafe(sql)).bind(shared.to_string()).execute(&mut *transaction).await.doing(DOING)?;
+        }
+        transaction.commit().await.doing(DOING)
+    }
+
+    /// A page of audits, the newest first; of one place or of all.
+    pub async fn audits(
+        &self,
+        place: Option<&str>,
+        cursor: Option<&str>,
+        limit: Option<u32>,
+    ) -> Result<Page<AuditRun>, ListError> {
         let limit = page::limit(limit)?;
         let before: Option<Uuid> = page::position(b'u', cursor)?;
         let rows: Vec<RunRow> = sqlx::query_as(
             "SELECT id, place, started_at, finished_at, error, counts, could_not_run FROM audit_run
-             WHERE id < $1 ORDER BY id DESC LIMIT $2",
+             WHERE id < $1 AND ($3::text IS NULL OR place = $3) ORDER BY id DESC LIMIT $2",
         )
         .bind(before.unwrap_or(Uuid::max()))
         .bind(row_limit(limit))
+        .bind(place.map(page::without_nul))
         .fetch_all(&self.pool)
         .await
         .doing("list audits")?;
@@ -246,16 +302,17 @@ impl Store {
         Ok(page::page(b'u', runs, limit, |run: &AuditRun| run.id.uuid()))
     }
 
-    /// The findings that are there, worst first; with `gone` also those that are not any more.
-    pub async fn audit_findings(&self, gone: bool) -> Result<Vec<AuditFinding>, StoreError> {
+    /// The findings that are there, worst first; with `gone` also those that are not any more. Of one place or of all.
+    pub async fn audit_findings(&self, place: Option<&str>, gone: bool) -> Result<Vec<AuditFinding>, StoreError> {
         let rows: Vec<FindingRow> = sqlx::query_as(
             "SELECT place, fingerprint, rule, severity, object, title, evidence, first_seen, last_seen, gone_at
-             FROM audit_finding WHERE gone_at IS NULL OR $1
+             FROM audit_finding WHERE (gone_at IS NULL OR $1) AND ($3::text IS NULL OR place = $3)
              ORDER BY gone_at IS NOT NULL, array_position(ARRAY['critical', 'high', 'medium', 'low', 'note'], severity),
-               rule, object, fingerprint LIMIT $2",
+               rule, object, place, fingerprint LIMIT $2",
         )
         .bind(gone)
         .bind(AUDIT_FINDINGS_MAX)
+        .bind(place.map(page::without_nul))
         .fetch_all(&self.pool)
         .await
         .doing("list what audits found")?;

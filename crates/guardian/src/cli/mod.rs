@@ -114,7 +114,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Operation(operation::Operation),
     Psql(psql::Psql),
-    Audit(audit::Audit),
+    Audit(Box<audit::Audit>),
     Init(init::Init),
     Status(status::Status),
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! Audits of the application's shared place: what ran, and what was found, with when it was first and last seen.
+//! Audits of the application's shared place and of tenants' own: what ran, and what was found, with when it was first and last seen.
 
 use axum::{Json, extract::State};
 use guardian_model::{
@@ -22,7 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
     responses((status = 200, description = "A page", body = Page<AuditRun>)),
 )]
 async fn list(State(state): State<AppState>, QueryOf(query): QueryOf<AuditRunQuery>) -> ApiResult<Json<Page<AuditRun>>> {
-    Ok(Json(state.store.audits(query.cursor.as_deref(), query.limit).await?))
+    Ok(Json(state.store.audits(query.place.as_deref(), query.cursor.as_deref(), query.limit).await?))
 }
 
 /// List what audits found, worst first; what is gone only when asked for
@@ -36,5 +36,5 @@ async fn findings(
     State(state): State<AppState>,
     QueryOf(query): QueryOf<AuditFindingQuery>,
 ) -> ApiResult<Json<Vec<AuditFinding>>> {
-    Ok(Json(state.store.audit_findings(query.gone).await?))
+    Ok(Json(state.store.audit_findings(query.place.as_deref(), query.gone).await?))
 }

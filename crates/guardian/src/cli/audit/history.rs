@@ -18,9 +18,10 @@ struct History {
     findings: Vec<AuditFinding>,
 }
 
-pub(super) async fn show(client: &Client, output: Output) -> anyhow::Result<()> {
-    let audits = client.audits(&AuditRunQuery { cursor: None, limit: Some(AUDITS_SHOWN) }).await?.items;
-    let findings = client.audit_findings(&AuditFindingQuery { gone: true }).await?;
+pub(super) async fn show(client: &Client, place: Option<String>, output: Output) -> anyhow::Result<()> {
+    let audits =
+        client.audits(&AuditRunQuery { cursor: None, limit: Some(AUDITS_SHOWN), place: place.clone() }).await?.items;
+    let findings = client.audit_findings(&AuditFindingQuery { gone: true, place }).await?;
     output.result(&History { audits, findings }, |History { audits, findings }| {
         if audits.is_empty() {
             return output.line("no audit was made yet; the first is some minutes after `guardian up`, if [audit] in guardian.toml wants any");
@@ -60,11 +61,12 @@ fn runs(audits: &[AuditRun]) -> Table {
 }
 
 fn found(findings: &[AuditFinding]) -> Table {
-    let mut table = Table::new(["rule", "severity", "object", "first seen (UTC)", "last seen (UTC)", "gone (UTC)"]);
+    let mut table = Table::new(["rule", "severity", "place", "object", "first seen (UTC)", "last seen (UTC)", "gone (UTC)"]);
     for finding in findings {
         table.row([
             (&finding.rule).into(),
             (&finding.severity).into(),
+            (&finding.place).into(),
             (&finding.object).into(),
             time(finding.first_seen).into(),
             time(finding.last_seen).into(),

@@ -47,7 +47,8 @@ Examples:
   guardian audit --facts facts.json --app-role shop_app --fail-on medium
   guardian audit --migrations migrations --app-role shop_app --exceptions guardian-audit.toml
   guardian audit --explain GRD-PG-001
-  guardian audit --history")]
+  guardian audit --history
+  guardian audit --history --place main/helpdesk/public")]
 pub(crate) struct Audit {
     #[command(flatten)]
     source: SourceArguments,
@@ -84,6 +85,9 @@ pub(crate) struct Audit {
     /// Show the audits that the control plane makes on its schedule, and when each finding was first and last seen
     #[arg(long, conflicts_with_all = ["app_roles", "tenant_columns", "output", "save", "exceptions", "baseline", "write_baseline"])]
     history: bool,
+    /// With --history: only of this place, as the history names it
+    #[arg(long, value_name = "CLUSTER/DATABASE/SCHEMA", requires = "history")]
+    place: Option<String>,
     // The last, because its heading stands over whatever follows.
     #[command(flatten)]
     attack: AttackArguments,
@@ -106,7 +110,7 @@ impl FailOn {
 impl Audit {
     pub(crate) async fn run(self, global: &Global, output: Output) -> anyhow::Result<()> {
         if self.history {
-            return history::show(&global.client()?, output).await;
+            return history::show(&global.client()?, self.place, output).await;
         }
         if let Some(id) = &self.explain {
             return explain(id);
@@ -126,7 +130,8 @@ impl Audit {
             write(path, &facts.to_text()?)?;
             output.remark(format!("wrote the facts to {}", path.display()));
         }
-        let options = Options { app_roles: self.app_roles.clone(), tenant_columns: self.tenant_columns.clone() };
+        let options =
+            Options { app_roles: self.app_roles.clone(), tenant_columns: self.tenant_columns.clone(), ..Options::default() };
         let mut report = guardian_audit::audit(&facts, &options)?;
         let mut exceptions = guardian_audit::exceptions_of(&facts, &options)?;
         exceptions.granted.extend(granted);
