@@ -124,7 +124,7 @@ impl Progress {
     async fn give_back(&self) {
         match self.store.release_run(&self.claim).await {
             Ok(()) => {
-                tracing::info!(run.id = %self.id(), "gave a run back; whoever runs or starts next goes on with it")
+                tracing::info!(run.id = %self.id(), "gave a run back; whoever runs or starts next goes on with it");
             }
             Err(error) => tracing::warn!(run.id = %self.id(), error = chain(&error), "cannot give a run back yet"),
         }
