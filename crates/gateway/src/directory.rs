@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use guardian_model::{
     LoginName, Slug, TenantId, Tier, TierName,
+    adoption::SnapshotAdoption,
     snapshot::{Cursor, Delta, Snapshot, SnapshotInstallation, SnapshotLogin, SnapshotTenant},
 };
 
@@ -58,6 +59,8 @@ pub struct View {
     pub cursor: Cursor,
     /// What the configuration says.
     pub installation: Arc<SnapshotInstallation>,
+    /// How far the application's adoption has come.
+    pub adoption: Arc<SnapshotAdoption>,
     tiers: Arc<HashMap<TierName, Tier>>,
     tenants: Buckets<TenantId, SnapshotTenant>,
     slugs: Buckets<Slug, TenantId>,
@@ -69,22 +72,26 @@ pub struct View {
 impl View {
     /// The view of a whole snapshot.
     pub fn of(snapshot: Snapshot) -> Self {
-        let Snapshot { cursor, installation, tiers, tenants, logins } = snapshot;
+        let Snapshot { cursor, installation, tiers, tenants, logins, adoption } = snapshot;
         let mut view = Self {
             cursor,
             installation: Arc::new(installation),
+            adoption: Arc::new(adoption),
             tiers: Arc::new(HashMap::new()),
             tenants: Buckets::new(),
             slugs: Buckets::new(),
             logins: Buckets::new(),
             logins_version: 0,
         };
-        view.apply(Delta { cursor, tiers: Some(tiers), tenants, logins, logins_gone: Vec::new() });
+        view.apply(Delta { cursor, tiers: Some(tiers), tenants, logins, logins_gone: Vec::new(), adoption: None });
         view
     }
 
     fn apply(&mut self, delta: Delta) {
         self.cursor = delta.cursor;
+        if let Some(adoption) = delta.adoption {
+            self.adoption = Arc::new(adoption);
+        }
         if let Some(tiers) = delta.tiers {
             self.tiers = Arc::new(tiers.into_iter().map(|tier| (tier.name.clone(), tier)).collect());
         }
@@ -159,6 +166,7 @@ impl View {
             tiers: self.tiers.values().cloned().collect(),
             tenants: self.tenants.values().map(|tenant| SnapshotTenant::clone(tenant)).collect(),
             logins: self.logins.values().map(|login| SnapshotLogin::clone(login)).collect(),
+            adoption: SnapshotAdoption::clone(&self.adoption),
         }
     }
 }

@@ -332,17 +332,20 @@ pub enum RunKind {
     Apply,
     /// Bring every place to the newest migration.
     Migrate,
+    /// Take a step of the adoption of an application that runs already.
+    Adopt,
 }
 
 impl RunKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Apply, Self::Migrate];
+    pub const ALL: [Self; 3] = [Self::Apply, Self::Migrate, Self::Adopt];
 
     /// The word in the database and on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Apply => "apply",
             Self::Migrate => "migrate",
+            Self::Adopt => "adopt",
         }
     }
 
@@ -402,7 +405,7 @@ pub struct RunItem {
     pub duration_us: Option<u64>,
 }
 
-/// One pass of `apply` or `migrate`.
+/// One pass of `apply`, `migrate` or `adopt`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Run {
     /// Its id.

@@ -4,6 +4,7 @@
 //! this one depends on none of ours.
 
 pub mod access;
+pub mod adoption;
 pub mod api;
 pub mod capability;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod tenant;
 pub mod tier;
 
 pub use access::{Permission, Role};
+pub use adoption::AdoptionStage;
 pub use capability::{Capability, Ticket};
 pub use config::Config;
 pub use id::{AuditRunId, IncidentId, OperationId, RunId, TenantId, TicketId, TokenId};

@@ -110,6 +110,9 @@ pub struct ApplicationRoles {
     pub enter: String,
     /// NOLOGIN: owns the registry of capabilities.
     pub registry: String,
+    /// LOGIN while an application is being adopted: a member of the role it uses today and of `app`, so that policies apply to
+    /// it on a table from the moment they are forced. Otherwise there is no such role, or it cannot log in.
+    pub adopt: String,
 }
 
 impl ApplicationRoles {
@@ -120,6 +123,7 @@ impl ApplicationRoles {
             definer: format!("{application}_definer"),
             enter: format!("{application}_enter"),
             registry: format!("{application}_registry"),
+            adopt: format!("{application}_adopt"),
         }
     }
 }

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     ClusterName, Isolation, LimitOverrides, LoginName, Place, Placement, Slug, TenantId, TenantState, Tier, TierName,
+    adoption::SnapshotAdoption,
     config::Issuer,
     login::{LoginProof, LoginScope},
 };
@@ -48,6 +49,9 @@ pub struct Snapshot {
     pub tenants: Vec<SnapshotTenant>,
     /// Every login.
     pub logins: Vec<SnapshotLogin>,
+    /// How far the application's adoption has come; one kept by an older gateway says nothing of it.
+    #[serde(default)]
+    pub adoption: SnapshotAdoption,
 }
 
 /// A position in the feed of changes; only its giver can read it.
@@ -68,12 +72,19 @@ pub struct Delta {
     pub logins: Vec<SnapshotLogin>,
     /// The logins that are gone.
     pub logins_gone: Vec<LoginName>,
+    /// The adoption, when it went forward or back.
+    #[serde(default)]
+    pub adoption: Option<SnapshotAdoption>,
 }
 
 impl Delta {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.tiers.is_none() && self.tenants.is_empty() && self.logins.is_empty() && self.logins_gone.is_empty()
+        self.tiers.is_none()
+            && self.tenants.is_empty()
+            && self.logins.is_empty()
+            && self.logins_gone.is_empty()
+            && self.adoption.is_none()
     }
 }
 

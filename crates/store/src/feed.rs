@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use guardian_model::{
     KeyType, LoginName, Tenant, TenantKey, TenantState, Tier,
+    adoption::SnapshotAdoption,
     snapshot::{Cursor, Secret, SnapshotLogin, SnapshotTenant},
 };
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgListener};
@@ -65,6 +66,8 @@ pub struct Changes {
     pub logins: Vec<SnapshotLogin>,
     /// The logins that are gone.
     pub logins_gone: Vec<LoginName>,
+    /// The applications whose adoption went forward or back, by name.
+    pub adoptions: Vec<(String, SnapshotAdoption)>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -241,9 +244,13 @@ impl Store {
         } else {
             None
         };
+        let mut adoptions = Vec::new();
+        for (_, name) in changed.iter().filter(|(kind, _)| kind == "application") {
+            adoptions.push((name.clone(), self.adoption_on(&mut *connection, name).await?));
+        }
         let names: Vec<String> = changed.into_iter().filter(|(kind, _)| kind == "login").map(|(_, name)| name).collect();
         if names.is_empty() {
-            return Ok(Changes { tiers, tenants, ..Changes::default() });
+            return Ok(Changes { tiers, tenants, adoptions, ..Changes::default() });
         }
         let sql = format!("SELECT {}, sealed_verifier FROM login WHERE name = ANY ($1)", login::COLUMNS);
         let rows: Vec<FeedLoginRow> =
@@ -251,7 +258,7 @@ impl Store {
         let logins = rows.into_iter().map(|row| self.feed_login(row)).collect::<Result<Vec<_>, _>>()?;
         let gone = names.into_iter().filter(|name| logins.iter().all(|login| login.name.as_str() != name));
         let logins_gone = gone.map(|name| parse("login", name)).collect::<Result<_, _>>()?;
-        Ok(Changes { tiers, tenants, logins, logins_gone })
+        Ok(Changes { tiers, tenants, logins, logins_gone, adoptions })
     }
 
     /// A page of the tenants that are not deleted, by id, after `after`; at most [`FEED_PAGE`].
@@ -337,7 +344,11 @@ impl Store {
 impl Changes {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.tiers.is_none() && self.tenants.is_empty() && self.logins.is_empty() && self.logins_gone.is_empty()
+        self.tiers.is_none()
+            && self.tenants.is_empty()
+            && self.logins.is_empty()
+            && self.logins_gone.is_empty()
+            && self.adoptions.is_empty()
     }
 }
 

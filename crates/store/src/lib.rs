@@ -4,6 +4,7 @@
 //! [`Claim`], and writes its audit entry in the same transaction. Secrets are sealed by a [`Vault`].
 //! What is not here: anything about users' databases, and what the steps of an operation do.
 
+mod adoption;
 mod application;
 mod audit;
 mod audits;
@@ -31,6 +32,7 @@ mod vault;
 
 use sqlx::PgPool;
 
+pub use adoption::StageError;
 pub use audit::{AuditFilter, AuditRecord, Outcome};
 pub use audits::{AUDIT_FINDINGS_MAX, FoundNow};
 pub use begin::{BeginError, Begun, Idempotency, Lease, NewTenant};

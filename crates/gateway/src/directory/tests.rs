@@ -29,11 +29,11 @@ pub(crate) fn snapshot(tenants: Vec<SnapshotTenant>, logins: Vec<SnapshotLogin>)
         clusters: Vec::new(),
         issuers: Vec::new(),
     };
-    Snapshot { cursor: Cursor(1), installation, tiers: Vec::new(), tenants, logins }
+    Snapshot { cursor: Cursor(1), installation, tiers: Vec::new(), tenants, logins, adoption: SnapshotAdoption::default() }
 }
 
 fn delta(tenants: Vec<SnapshotTenant>) -> Delta {
-    Delta { cursor: Cursor(2), tiers: None, tenants, logins: Vec::new(), logins_gone: Vec::new() }
+    Delta { cursor: Cursor(2), tiers: None, tenants, logins: Vec::new(), logins_gone: Vec::new(), adoption: None }
 }
 
 fn login(name: &str, scope: LoginScope) -> SnapshotLogin {

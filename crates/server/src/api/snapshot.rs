@@ -101,6 +101,7 @@ async fn send(state: &AppState, mut whole: Whole, parts: &Parts) -> Result<(), S
     // After the tenants, so that every tenant's tier is among them.
     field(&mut text, "tiers", &state.store.tiers().await.map_err(FeedError::from)?)?;
     field(&mut text, "logins", &state.store.feed_logins().await.map_err(FeedError::from)?)?;
+    field(&mut text, "adoption", &whole.adoption().await.map_err(FeedError::from)?)?;
     text.push(b'}');
     give(parts, text).await
 }

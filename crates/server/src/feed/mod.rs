@@ -11,6 +11,7 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 use aws_lc_rs::digest::{SHA256, digest};
 use guardian_model::{
     Config, KeyType,
+    adoption::SnapshotAdoption,
     snapshot::{Cursor, Delta, Secret, Snapshot, SnapshotInstallation, SnapshotTenant},
 };
 use guardian_postgres::connect::Clusters;
@@ -170,7 +171,7 @@ impl Publisher {
         let Some(position) = position.as_mut() else { return Ok(()) };
         let since = position.cursor;
         let Some(changes) = self.0.store.advance(position, self.key()).await? else { return Ok(()) };
-        let delta = Arc::new(delta(position.cursor, changes));
+        let delta = Arc::new(self.delta(position.cursor, changes));
         self.0.published.send_modify(|published| {
             published.cursor = Some(delta.cursor);
             published.recent.push_back((since, delta));
@@ -195,7 +196,13 @@ impl Publisher {
         // After the tenants, so that every tenant's tier is among them.
         let tiers = self.0.store.tiers().await?;
         let logins = self.0.store.feed_logins().await?;
-        Ok(Snapshot { cursor: whole.cursor, installation: whole.installation, tiers, tenants, logins })
+        let adoption = self.adoption().await?;
+        Ok(Snapshot { cursor: whole.cursor, installation: whole.installation, tiers, tenants, logins, adoption })
+    }
+
+    /// How far the application's adoption has come.
+    pub(crate) async fn adoption(&self) -> Result<SnapshotAdoption, StoreError> {
+        self.0.store.adoption(&self.0.config.application.name).await
     }
 
     /// The same in parts.
@@ -227,20 +234,22 @@ impl Publisher {
                 }
             }
             if timeout_at(end, published.changed()).await.is_err() {
-                return Ok(Arc::new(delta(since, Changes::default())));
+                return Ok(Arc::new(self.delta(since, Changes::default())));
             }
         }
         let position = self.0.store.position(since).await?.ok_or(FeedError::Gone(since))?;
         // Read before the changes, which may therefore hold more than it says; that more will come again.
         let cursor = self.begin().await?;
         let (_, changes) = self.0.store.changes_since(&position, self.key()).await?;
-        Ok(Arc::new(delta(cursor, changes)))
+        Ok(Arc::new(self.delta(cursor, changes)))
     }
-}
 
-fn delta(cursor: Cursor, changes: Changes) -> Delta {
-    let Changes { tiers, tenants, logins, logins_gone } = changes;
-    Delta { cursor, tiers, tenants, logins, logins_gone }
+    fn delta(&self, cursor: Cursor, changes: Changes) -> Delta {
+        let Changes { tiers, tenants, logins, logins_gone, adoptions } = changes;
+        let own = &self.0.config.application.name;
+        let adoption = adoptions.into_iter().find(|(name, _)| name == own).map(|(_, adoption)| adoption);
+        Delta { cursor, tiers, tenants, logins, logins_gone, adoption }
+    }
 }
 
 /// A snapshot on its way out, a page of tenants at a time.
@@ -259,6 +268,11 @@ enum Part {
 }
 
 impl Whole {
+    /// How far the application's adoption has come, now.
+    pub(crate) async fn adoption(&self) -> Result<SnapshotAdoption, StoreError> {
+        self.publisher.adoption().await
+    }
+
     /// The next page of tenants; `None` when there are no more.
     pub(crate) async fn tenants(&mut self) -> Result<Option<Vec<SnapshotTenant>>, StoreError> {
         let (store, key) = (self.publisher.store(), self.publisher.key());

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
 
 mod access;
+mod adoption;
 mod audit_log;
 mod feed;
 mod fixture;

@@ -1,5 +1,5 @@
 use guardian_model::{
-    Isolation, OperationKind, OperationState, Role, TenantState,
+    AdoptionStage, Isolation, OperationKind, OperationState, Role, TenantState,
     api::{RunKind, RunState},
 };
 use guardian_store::{OpenError, Outcome, Store, Vault};
@@ -82,6 +82,7 @@ async fn the_database_knows_the_same_words_as_the_types() {
     check("operation_state", OperationState::ALL.map(OperationState::as_str).to_vec()).await;
     check("token_role", Role::ALL.map(Role::as_str).to_vec()).await;
     check("run_kind", RunKind::ALL.map(RunKind::as_str).to_vec()).await;
+    check("application_stage", AdoptionStage::ALL.map(AdoptionStage::as_str).to_vec()).await;
     check("run_item_state", RunState::ALL.map(RunState::as_str).to_vec()).await;
     check("audit_outcome", Outcome::ALL.map(Outcome::as_str).to_vec()).await;
     // A run as a whole never waits.
