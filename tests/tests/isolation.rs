@@ -122,3 +122,60 @@ async fn a_tenant_lives_and_leaves_nothing_behind() {
     let verified = json(&installation, &["audit-log", "verify"]);
     assert_eq!(verified["intact"], true, "{verified}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_that_an_application_has_are_imported_with_their_rows() {
+    const ACME: &str = "01890000-0000-7000-8000-000000000001";
+    const GLOBEX: &str = "01890000-0000-7000-8000-000000000002";
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let up = installation.up_and_hardened();
+    let mut admin = installation.server().connect(&installation.application).await;
+    let old = format!(
+        "CREATE SCHEMA old;
+         CREATE TABLE old.account (id uuid PRIMARY KEY, title text, plan text);
+         INSERT INTO old.account VALUES ('{ACME}', 'Acme, Inc.', 'pro'), ('{GLOBEX}', 'Globex', NULL);
+         INSERT INTO tag (tenant_id, name) VALUES ('{ACME}', 'of acme'), ('{GLOBEX}', 'of globex');"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(old)).execute(&mut admin).await.expect("make the old application");
+    let url = installation.server().url(&installation.application);
+    let query = "SELECT id AS key, title AS name, plan AS tier FROM old.account ORDER BY id -- all of them";
+    let arguments = ["tenant", "import", "--query", query, "--url", &url, "--tier", "free"];
+    let dry = json(&installation, &[&arguments[..], &["--dry-run"]].concat());
+    assert_eq!((dry["created"].as_u64(), dry["conflicts"].as_u64()), (Some(2), Some(0)), "{dry}");
+    assert!(psql(&installation, "acme-inc", "SELECT 1").is_err(), "a dry run made a tenant");
+    let told = installation.run(arguments);
+    assert!(told.contains("2 tenants imported, 0 there already, 0 left out"), "{told}");
+    for (slug, name, tier) in [("acme-inc", "of acme", "pro"), ("globex", "of globex", "free")] {
+        assert_eq!(psql(&installation, slug, "SELECT string_agg(name, ',') FROM tag"), Ok(name.to_owned()), "{slug}");
+        assert_eq!(json(&installation, &["tenant", "show", slug])["tier"], tier);
+    }
+
+    let file = installation.path("accounts.csv");
+    let lines = format!("slug,key\nglobex,{GLOBEX}\nacme,{ACME}\nseven,7\n,01890000-0000-7000-8000-000000000003\n");
+    std::fs::write(&file, lines).expect("write the file");
+    let left_out = installation.path("left-out.csv");
+    let (file, left_out) = (file.display().to_string(), left_out.display().to_string());
+    let some = ["tenant", "import", "--csv", &file, "--tier", "free", "--conflicts", &left_out];
+    let output = installation.guardian(some);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("1 tenant imported, 1 there already, 2 left out"), "{told}");
+    let listed = std::fs::read_to_string(&left_out).expect("the file of conflicts");
+    assert!(listed.contains("belongs to the tenant `acme-inc`") && listed.contains("is not a UUID"), "{listed}");
+    assert_eq!(listed.lines().count(), 3, "{listed}");
+
+    // The query changes nothing, whatever it says.
+    for (query, expected) in [
+        ("DELETE FROM tag RETURNING tenant_id AS key", "does not run"),
+        ("SELECT id AS key FROM old.account) AS a; DELETE FROM public.tag; SELECT (1", "does not run"),
+        ("SELECT pg_catalog.nextval('public.team_id_seq')::text AS key", "read-only transaction"),
+        ("SELECT id FROM old.account", "names the column `id`"),
+    ] {
+        let message = refusal(&installation, &["tenant", "import", "--query", query, "--url", &url, "--tier", "free"]);
+        assert!(message.contains(expected), "{query}: {message}");
+        assert!(!message.contains("postgres://"), "the URL may hold a password: {message}");
+    }
+    let tags: i64 = sqlx::query_scalar("SELECT count(*) FROM tag").fetch_one(&mut admin).await.expect("count");
+    assert_eq!(tags, 2);
+    assert!(up.stop(), "{}", installation.log());
+}

@@ -135,3 +135,81 @@ async fn prepared_databases_survive_kills() {
     let words: Vec<_> = kept.iter().filter_map(word).collect();
     assert_eq!(words, ["template", "warm", "warm"], "{kept:?}");
 }
+
+/// A file of so many tenants, and the command that imports them.
+fn import(installation: &Installation, tenants: usize) -> Vec<String> {
+    let key = |number| format!("01890000-0000-7000-8000-{number:012}");
+    let lines: String = (0..tenants).map(|number| format!("{},t{number}\n", key(number))).collect();
+    let file = installation.path("tenants.csv");
+    std::fs::write(&file, format!("key,slug\n{lines}")).expect("write the file");
+    ["tenant", "import", "--csv", &file.display().to_string(), "--tier", "free", "--json"].map(str::to_owned).into()
+}
+
+/// Every tenant of the file is active, can be entered, and is left as it is by another import.
+async fn is_imported(installation: &Installation, command: &[String], tenants: usize) {
+    let begun = std::time::Instant::now();
+    let states = async |installation: &Installation| -> (i64, i64) {
+        sqlx::query_as("SELECT count(*), count(*) FILTER (WHERE state = 'active') FROM guardian_store.tenant")
+            .fetch_one(&mut installation.control().connect().await)
+            .await
+            .expect("count the tenants")
+    };
+    let all = i64::try_from(tenants).expect("a small number");
+    while states(installation).await != (all, all) {
+        assert!(begun.elapsed().as_secs() < 60, "not all were finished: {}", installation.log());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let command: Vec<&str> = command.iter().map(String::as_str).collect();
+    let again = json(installation, &command[..command.len() - 1]);
+    assert_eq!((again["created"].as_u64(), again["unchanged"].as_u64()), (Some(0), u64::try_from(tenants).ok()), "{again}");
+    let insert = "INSERT INTO tag (name) VALUES ('a') ON CONFLICT DO NOTHING; SELECT count(*) FROM tag";
+    for slug in ["t0".to_owned(), format!("t{}", tenants - 1)] {
+        assert_eq!(psql(installation, &slug, insert), Ok("1".into()), "{slug}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_survives_kills_before_and_after_its_act() {
+    const TENANTS: usize = 30;
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let up = installation.up_and_hardened();
+    let command = import(&installation, TENANTS);
+    let start = || {
+        let mut command = installation.command(&command);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start the import")
+    };
+
+    // The tenants are recorded, and the registry does not know them.
+    let mut application = installation.server().connect(&installation.application).await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE guardian.capability").execute(&mut application).await.expect("hold the registry");
+    let mut child = start();
+    let mut observer = installation.server().connect(&installation.application).await;
+    let begun = std::time::Instant::now();
+    loop {
+        let sql = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'guardian.capability'::regclass AND NOT granted)";
+        if sqlx::query_scalar(sql).fetch_one(&mut observer).await.expect("look at the locks") {
+            break;
+        }
+        assert!(begun.elapsed().as_secs() < 30, "the import does not come to the registry: {}", installation.log());
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    up.kill();
+    let _ = child.kill();
+    let _ = child.wait();
+    sqlx::raw_sql("ROLLBACK").execute(&mut application).await.expect("let go of the registry");
+    let up = installation.up();
+    is_imported(&installation, &command, TENANTS).await;
+
+    // The registry knows them, and that is not recorded. The others are there already.
+    let command = import(&installation, 2 * TENANTS);
+    let mut barrier = Barrier::at(installation.control(), 1).await;
+    let mut child = installation.command(&command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
+    assert!(barrier.is_reached(|| child.try_wait().expect("wait for the import").is_some()).await);
+    up.kill();
+    let _ = child.kill();
+    let _ = child.wait();
+    barrier.lift().await;
+    let up = installation.up();
+    is_imported(&installation, &command, 2 * TENANTS).await;
+    assert!(up.stop(), "{}", installation.log());
+}

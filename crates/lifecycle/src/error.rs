@@ -1,6 +1,6 @@
 //! Why a request about tenants was refused or could not be carried out.
 
-use guardian_model::{Place, Slug, TenantId, TenantState, TierName, key::KeyError};
+use guardian_model::{Place, Slug, TenantId, TenantState, TierName, import::IMPORT_TENANTS_MAX, key::KeyError};
 use guardian_provision::migrations::ReadError;
 use guardian_store::{BeginError, InterveneError, SetLimitsError, SetTierError, StoreError};
 
@@ -15,6 +15,15 @@ pub enum LifecycleError {
     /// No such tier.
     #[error("there is no tier `{0}`; see `guardian tier list`")]
     NoTier(TierName),
+    /// What is imported are `row` tenants.
+    #[error("there is no tier `{0}` of row isolation; see `guardian tier list`")]
+    NoRowTier(TierName),
+    /// More tenants at once than one request may bring, or none.
+    #[error("{given} tenants were given; one request brings 1 to {IMPORT_TENANTS_MAX}")]
+    ImportSize {
+        /// How many were given.
+        given: usize,
+    },
     /// The shared tables are not protected yet.
     #[error("{place} is not hardened, so a row tenant would not be kept apart there; run `guardian apply` first")]
     NotHardened {

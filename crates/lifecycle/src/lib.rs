@@ -10,6 +10,7 @@ mod enter;
 mod error;
 mod fleet;
 mod grip;
+mod import;
 mod login;
 pub mod operations;
 mod restore;

@@ -71,6 +71,8 @@ pub(crate) enum StepError {
     Panic(String),
     #[error("the step was begun {0} times, and each time the process was gone before it ended; does it kill Guardian?")]
     Lethal(u32),
+    #[error("the import is in other hands")]
+    Overtaken,
     /// The claim, not the step, failed.
     #[error(transparent)]
     Lost(ClaimError),
@@ -106,6 +108,7 @@ impl StepError {
             Self::Folder(_)
             | Self::Key(_)
             | Self::SecretMissing(_)
+            | Self::Overtaken
             | Self::TierMissing(_)
             | Self::Store(_)
             | Self::Panic(_)

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use guardian_lifecycle::LifecycleError;
 use guardian_model::{
-    Isolation, OperationKind, OperationState, Permission, Place, Plan, Step, TenantState,
+    Isolation, OperationKind, OperationState, Permission, Place, Plan, Step, Tenant, TenantState,
     access::{Actor, Permit},
+    import::{ImportTenant, ImportTenants},
 };
-use guardian_store::{BeginError, Idempotency, InterveneError, OperationFilter};
+use guardian_store::{BeginError, Idempotency, InterveneError, OperationFilter, TenantFilter, TenantRef};
 use guardian_testkit::Server;
 use house::{House, Subject, Workers, permit, request, tier};
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -57,6 +58,78 @@ async fn refusals_say_what_to_do_and_begin_nothing() {
     other.key = Some("7".to_owned());
     assert!(refusal(other).await.contains("is not a UUID"));
     assert!(house.store.operations(&OperationFilter::default(), None, None).await.unwrap().items.is_empty());
+}
+
+fn import(tenants: &[(&str, Option<&str>, Option<&str>)]) -> ImportTenants {
+    let tenants = tenants.iter().map(|(key, slug, name)| ImportTenant {
+        key: (*key).to_owned(),
+        slug: slug.map(str::to_owned),
+        name: name.map(str::to_owned),
+        tier: None,
+    });
+    ImportTenants { tier: tier(Isolation::Row), tenants: tenants.collect(), dry_run: false }
+}
+
+async fn by_slug(house: &House, slug: &str) -> Tenant {
+    house.store.tenant(&TenantRef::Slug(slug.parse().unwrap())).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn imported_tenants_can_be_entered_and_a_bad_one_hinders_no_other() {
+    const KEYS: [&str; 3] = [
+        "01890000-0000-7000-8000-000000000001",
+        "01890000-0000-7000-8000-000000000002",
+        "01890000-0000-7000-8000-000000000003",
+    ];
+    let house = House::hardened().await;
+    let lifecycle = house.lifecycle("api");
+    let request = import(&[
+        (KEYS[0], Some("acme"), None),
+        (KEYS[1], None, Some("Globex, Inc.")),
+        ("7", Some("seven"), None),
+        (KEYS[2], Some("Not a slug"), None),
+        (KEYS[2], None, None),
+    ]);
+    let dry = lifecycle.import(&permit(), ImportTenants { dry_run: true, ..request.clone() }).await.unwrap();
+    assert!(house.store.tenants(&TenantFilter::default(), None, None).await.unwrap().items.is_empty());
+    let report = lifecycle.import(&permit(), request.clone()).await.unwrap();
+    assert_eq!(dry, report);
+    assert_eq!((report.created, report.unchanged, report.pending), (3, 0, 0));
+    let told: Vec<_> = report.conflicts.iter().map(|conflict| (conflict.index, conflict.reason.as_str())).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].0 == 2 && told[0].1.contains("is not a UUID"), "{told:?}");
+    assert!(told[1].0 == 3 && told[1].1.contains("the slug may not contain"), "{told:?}");
+    for slug in ["acme", "globex-inc", KEYS[2]] {
+        house.use_it(&by_slug(&house, slug).await).await;
+    }
+    let again = lifecycle.import(&permit(), request).await.unwrap();
+    assert_eq!((again.created, again.unchanged, again.conflicts.len()), (0, 3, 2));
+
+    let mut other = import(&[(KEYS[0], None, None)]);
+    other.tier = tier(Isolation::Schema);
+    let refused = lifecycle.import(&permit(), other).await.unwrap_err();
+    assert!(refused.to_string().contains("no tier `schema` of row isolation"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_that_the_cluster_holds_up_is_finished_by_the_workers() {
+    let house = House::hardened().await;
+    let mut blocker = house.admin().await;
+    let mut held = blocker.begin().await.unwrap();
+    sqlx::query("LOCK TABLE guardian.capability IN EXCLUSIVE MODE").execute(&mut *held).await.unwrap();
+    let request = import(&[("01890000-0000-7000-8000-000000000001", Some("acme"), None)]);
+    let report = house.lifecycle("api").import(&permit(), request).await.unwrap();
+    assert_eq!((report.created, report.pending), (1, 1));
+    let tenant = by_slug(&house, "acme").await;
+    assert_eq!(tenant.state, TenantState::Creating);
+    held.rollback().await.unwrap();
+    let _workers = Workers::start(house.lifecycle("worker"));
+    let begun = Instant::now();
+    while house.tenant(tenant.id).await.state != TenantState::Active {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the workers do not finish it");
+        sleep(Duration::from_millis(20)).await;
+    }
+    house.use_it(&house.tenant(tenant.id).await).await;
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ pub mod api;
 pub mod capability;
 pub mod config;
 pub mod id;
+pub mod import;
 pub mod key;
 pub mod login;
 pub mod name;

@@ -145,7 +145,10 @@ impl From<LifecycleError> for ApiError {
     fn from(error: LifecycleError) -> Self {
         let kind = match error {
             LifecycleError::NotFound(_) => Kind::NotFound,
-            LifecycleError::NoTier(_) | LifecycleError::Key(_) => Kind::Invalid,
+            LifecycleError::NoTier(_)
+            | LifecycleError::NoRowTier(_)
+            | LifecycleError::ImportSize { .. }
+            | LifecycleError::Key(_) => Kind::Invalid,
             LifecycleError::NotHardened { .. } | LifecycleError::NotActive { .. } => Kind::WrongState,
             LifecycleError::TooManyTickets { .. } => Kind::LimitReached,
             LifecycleError::NoReservedCluster(_) | LifecycleError::Migrations(_) => Kind::Configuration,

@@ -14,6 +14,9 @@ use crate::problem::{ApiError, Kind};
 /// The largest body, in bytes.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 
+/// The largest body of the one request that brings a thousand things.
+pub(crate) const BULK_BYTES_MAX: usize = 1024 * 1024;
+
 /// A JSON body. None at all counts as `{}`: a body whose every field is optional may be left out.
 pub(crate) struct JsonBody<T>(pub(crate) T);
 
@@ -21,22 +24,37 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let is_json = says_json(request.headers());
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                ApiError::new(Kind::TooLarge, format!("the body may have {BODY_BYTES_MAX} bytes"))
-            } else {
-                ApiError::new(Kind::Malformed, "the body broke off")
-            }
-        })?;
-        if bytes.is_empty() {
-            return parse(b"{}");
-        }
-        if !is_json {
-            return Err(ApiError::new(Kind::MediaType, "send the body as `Content-Type: application/json`"));
-        }
-        parse(&bytes)
+        read(request, state, BODY_BYTES_MAX).await.map(Self)
     }
+}
+
+/// The same for a route whose limit was raised to [`BULK_BYTES_MAX`].
+pub(crate) struct BulkBody<T>(pub(crate) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for BulkBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        read(request, state, BULK_BYTES_MAX).await.map(Self)
+    }
+}
+
+async fn read<S: Send + Sync, T: DeserializeOwned>(request: Request, state: &S, max: usize) -> Result<T, ApiError> {
+    let is_json = says_json(request.headers());
+    let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            ApiError::new(Kind::TooLarge, format!("the body may have {max} bytes"))
+        } else {
+            ApiError::new(Kind::Malformed, "the body broke off")
+        }
+    })?;
+    if bytes.is_empty() {
+        return parse(b"{}");
+    }
+    if !is_json {
+        return Err(ApiError::new(Kind::MediaType, "send the body as `Content-Type: application/json`"));
+    }
+    parse(&bytes)
 }
 
 fn says_json(headers: &HeaderMap) -> bool {
@@ -44,7 +62,7 @@ fn says_json(headers: &HeaderMap) -> bool {
     media_type.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<JsonBody<T>, ApiError> {
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // PostgreSQL's text cannot hold it, and no value of this API has use for it.
     if bytes.windows(6).any(|window| window == br"\u0000") {
         return Err(ApiError::invalid(r"no text here may contain the character \u0000"));
@@ -55,7 +73,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<JsonBody<T>, ApiError> {
         let reason = rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);
         ApiError::new(kind, reason)
     })?;
-    Ok(JsonBody(value))
+    Ok(value)
 }
 
 /// The query.

@@ -80,6 +80,10 @@ fn cases() -> Vec<Case> {
         Case::new("tenant.list", PlatformRead, 200),
         Case::new("tenant.create", TenantWrite, 201)
             .body(|subject| Some(json!({ "slug": format!("{}-too", subject.tenant.slug), "tier": "free" }))),
+        Case::new("tenant.import", TenantWrite, 200).body(|subject| {
+            let key = subject.operation.id.to_string().trim_start_matches("op_").to_owned();
+            Some(json!({ "tier": "free", "tenants": [{ "key": key }], "dry_run": true }))
+        }),
         Case::new("tenant.read", TenantRead, 200),
         Case::new("tenant.delete", TenantWrite, 202).query(|subject| format!("?confirm={}&now=true", subject.tenant.slug)),
         Case::new("tenant.suspend", TenantWrite, 200),

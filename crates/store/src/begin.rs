@@ -309,6 +309,6 @@ impl Store {
 /// The state that a new operation begins in.
 pub(crate) const STATE_AT_BIRTH: OperationState = OperationState::Running;
 
-fn json(plan: &Plan) -> String {
+pub(crate) fn json(plan: &Plan) -> String {
     serde_json::to_string(plan).expect("a plan has string keys and finite numbers only")
 }

@@ -1,6 +1,7 @@
 //! `make bench-fleet`: what it takes to run many tenants, beside the bare SQL that does the same. `fleet ROW …` measures some
 //! rows only and leaves `docs/performance.md` as it is.
 
+mod import;
 mod pool;
 
 use std::env;
@@ -12,7 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Measures one row and adds its figures.
 type Row = fn(&Runtime, &mut Report) -> Result<()>;
 
-const ROWS: [(&str, Row); 1] = [("pool", pool::measure)];
+const ROWS: [(&str, Row); 2] = [("pool", pool::measure), ("import", import::measure)];
 
 /// A PostgreSQL that keeps its promises: durability is part of what is compared.
 const DURABLE: [(&str, &str); 4] =

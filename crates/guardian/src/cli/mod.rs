@@ -204,6 +204,20 @@ mod tests {
         }
     }
 
+    /// As a shell splits a line whose only quotes are single ones.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = Vec::new();
+        for (index, part) in line.split('\'').enumerate() {
+            let is_quoted = index % 2 == 1;
+            if is_quoted {
+                words.push(part.to_owned());
+            } else {
+                words.extend(part.split_whitespace().map(str::to_owned));
+            }
+        }
+        words
+    }
+
     #[test]
     fn examples_parse() {
         let root = Cli::command();
@@ -215,9 +229,8 @@ mod tests {
             for line in lines.flat_map(|line| line.split("    ").take(1)) {
                 let line = line.split(" > ").next().unwrap_or(line).split(" | ").next().unwrap_or(line);
                 for part in line.split(" && ") {
-                    let words = part.trim_start_matches("guardian ").split_whitespace();
-                    let words = words.map(|word| word.trim_matches('\''));
-                    let parsed = Cli::try_parse_from(std::iter::once("guardian").chain(words));
+                    let words = words(part.trim_start_matches("guardian "));
+                    let parsed = Cli::try_parse_from(std::iter::once("guardian".to_owned()).chain(words));
                     if let Err(error) = parsed {
                         panic!("`guardian {line}` in the help of {}: {error}", command.get_name());
                     }

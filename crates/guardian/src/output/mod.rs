@@ -99,6 +99,13 @@ impl Failure {
         self
     }
 
+    /// What had been going on stands before it.
+    #[must_use]
+    pub(crate) fn before(mut self, what: impl fmt::Display) -> Self {
+        self.problem = format!("{what}: {}", self.problem);
+        self
+    }
+
     /// What to do about it.
     #[must_use]
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {

@@ -8,6 +8,7 @@ mod audits;
 pub(crate) mod gateway_events;
 mod hardening;
 mod health;
+mod imports;
 mod incidents;
 mod logins;
 mod migrations;
@@ -33,6 +34,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
     router
         .merge(status::routes())
         .merge(tenants::routes())
+        .merge(imports::routes())
         .merge(tiers::routes())
         .merge(operations::routes())
         .merge(incidents::routes())

@@ -8,6 +8,7 @@ mod audit_log;
 mod feed;
 mod fixture;
 mod idempotency;
+mod imports;
 mod lists;
 mod logins;
 mod opening;

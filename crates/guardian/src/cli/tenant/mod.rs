@@ -1,6 +1,7 @@
 //! `guardian tenant`: the tenants and their lives.
 
 mod change;
+mod import;
 mod list;
 mod paging;
 mod show;
@@ -22,6 +23,9 @@ pub(crate) enum Tenant {
   guardian tenant create acme --tier pro
   guardian tenant create globex --tier free --key 42 --no-wait")]
     Create(change::Create),
+    /// Import the tenants that the application already has, with their keys
+    #[command(after_help = import::HELP)]
+    Import(import::Import),
     /// List tenants; deleted ones only with --state deleted
     #[command(after_help = "Examples:
   guardian tenant list --tier pro --state active
@@ -85,6 +89,7 @@ impl Tenant {
     pub(crate) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         match self {
             Self::Create(command) => command.run(client, output).await,
+            Self::Import(command) => command.run(client, output).await,
             Self::List(command) => command.run(client, output).await,
             Self::Show { tenant } => {
                 output.result(&client.tenant(tenant.as_str()).await?, |tenant| show::tenant(tenant, output))
