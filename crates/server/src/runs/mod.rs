@@ -56,6 +56,8 @@ async fn resume(state: &AppState, claim: RunClaim) {
     match kind {
         RunKind::Apply => apply::resume(state, progress),
         RunKind::Migrate => migrate::resume(state, progress).await,
+        // Nothing of this version begins one.
+        RunKind::Adopt => progress.give_up("this version cannot go on with an adoption; start it again").await,
     }
 }
 
