@@ -139,7 +139,7 @@ async fn prepared_databases_survive_kills() {
 /// A file of so many tenants, and the command that imports them.
 fn import(installation: &Installation, tenants: usize) -> Vec<String> {
     let key = |number| format!("01890000-0000-7000-8000-{number:012}");
-    let lines: String = (0..tenants).map(|number| format!("{},t{number}\n", key(number))).collect();
+    let lines = (0..tenants).map(|number| format!("{},t{number}\n", key(number))).collect::<Vec<_>>().concat();
     let file = installation.path("tenants.csv");
     std::fs::write(&file, format!("key,slug\n{lines}")).expect("write the file");
     ["tenant", "import", "--csv", &file.display().to_string(), "--tier", "free", "--json"].map(str::to_owned).into()
@@ -211,5 +211,67 @@ async fn an_import_survives_kills_before_and_after_its_act() {
     barrier.lift().await;
     let up = installation.up();
     is_imported(&installation, &command, 2 * TENANTS).await;
+    assert!(up.stop(), "{}", installation.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_door_across_tenants_is_shut_in_time_by_the_next_process() {
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let up = installation.up_and_hardened();
+    for slug in ["acme", "bravo"] {
+        installation.run(["tenant", "create", slug, "--tier", "free"]);
+        psql(&installation, slug, "INSERT INTO tag (name) VALUES ('a')").expect("insert");
+    }
+    let through = |more: &[&str], sql: &str| {
+        let start = ["psql", "--all-tenants", "--reason", "a report"];
+        installation.guardian([&start[..], more, &["--", "-X", "-A", "-t", "-q", "-c", sql]].concat())
+    };
+    let seen = through(&[], "SELECT count(*), count(DISTINCT tenant_id) FROM tag");
+    assert_eq!(String::from_utf8_lossy(&seen.stdout).trim(), "2|2", "{}", String::from_utf8_lossy(&seen.stderr));
+    assert!(String::from_utf8_lossy(&seen.stderr).contains("reads the rows of every tenant"));
+    let refused = through(&[], "DELETE FROM tag");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("read-only transaction"));
+    let written = through(&["--write"], "UPDATE tag SET name = 'b' RETURNING 1");
+    assert_eq!(String::from_utf8_lossy(&written.stdout).lines().count(), 2);
+    assert!(!installation.guardian(["psql", "--all-tenants", "--", "-c", "SELECT 1"]).status.success(), "without a reason");
+
+    // One that is open while Guardian dies.
+    let long = ["psql", "--all-tenants", "--reason", "a long one", "--", "-X", "-c", "SELECT pg_sleep(600)"];
+    let mut session = installation.command(long).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start psql");
+    let mut admin = installation.server().connect(&installation.application).await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'door\\_%' AND query LIKE '%pg_sleep(600)%' \
+                    AND datname = current_database()";
+    let begun = std::time::Instant::now();
+    while sqlx::query_scalar::<_, i64>(sessions).fetch_one(&mut admin).await.expect("look") == 0 {
+        assert!(begun.elapsed().as_secs() < 30, "the session does not begin: {}", installation.log());
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let doors = json(&installation, &["status"])["doors"].clone();
+    assert!(doors.as_array().is_some_and(|doors| doors.iter().any(|door| door["reason"] == "a long one")), "{doors}");
+    up.kill();
+    let mut control = installation.control().connect().await;
+    let over = "UPDATE guardian_store.door SET ends_at = now(), expires_at = now()";
+    sqlx::query(over).execute(&mut control).await.expect("let its time be over");
+    let up = installation.up();
+    let begun = std::time::Instant::now();
+    while json(&installation, &["status"])["doors"].as_array().is_none_or(|doors| !doors.is_empty()) {
+        assert!(begun.elapsed().as_secs() < 60, "the doors stay open: {}", installation.log());
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(!session.wait().expect("psql ends").success(), "its session was ended");
+    let left: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid
+                                        WHERE r.rolname LIKE $1 || '\\_door%'",
+    )
+    .bind(&installation.application)
+    .fetch_one(&mut admin)
+    .await
+    .expect("count the roles");
+    assert_eq!(left, 0);
+    let count = |action: &str| {
+        let entries = json(&installation, &["audit-log", "list", "--action", action]);
+        entries["items"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((count("door.open"), count("door.close")), (4, 4));
     assert!(up.stop(), "{}", installation.log());
 }

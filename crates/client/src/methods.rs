@@ -7,6 +7,7 @@ use guardian_model::{
         DeleteTenant, GatewayEvent, HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run,
         SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
     },
+    door::{DoorGrant, OpenDoor},
     import::{ImportReport, ImportTenants},
     query::{
         AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery,
@@ -88,6 +89,11 @@ impl Client {
     /// The credentials of the tenant's placement.
     pub async fn connection(&self, tenant: &str) -> Result<Connection, ClientError> {
         self.send(self.request(Method::GET, &["v1", "tenants", tenant, "connection"])?).await
+    }
+
+    /// Opens the door across tenants for one session.
+    pub async fn open_door(&self, body: &OpenDoor) -> Result<DoorGrant, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "doors"])?.json(body)).await
     }
 
     /// Every tier.

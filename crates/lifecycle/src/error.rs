@@ -1,6 +1,8 @@
 //! Why a request about tenants was refused or could not be carried out.
 
-use guardian_model::{Place, Slug, TenantId, TenantState, TierName, import::IMPORT_TENANTS_MAX, key::KeyError};
+use guardian_model::{
+    Place, Slug, TenantId, TenantState, TierName, door::DOOR_MINUTES_MAX, import::IMPORT_TENANTS_MAX, key::KeyError,
+};
 use guardian_provision::migrations::ReadError;
 use guardian_store::{BeginError, InterveneError, SetLimitsError, SetTierError, StoreError};
 
@@ -48,6 +50,24 @@ pub enum LifecycleError {
         slug: Slug,
         /// How many there may be.
         limit: usize,
+    },
+    /// The door's roles are `apply`'s.
+    #[error("{place} has no door across tenants yet; run `guardian apply` first")]
+    NoDoor {
+        /// The shared place.
+        place: Place,
+    },
+    /// Longer, or shorter, than a session may be asked for.
+    #[error("{given} minutes were asked for; a session across tenants lasts 1 to {DOOR_MINUTES_MAX}")]
+    DoorMinutes {
+        /// What was asked for.
+        given: u32,
+    },
+    /// As many as may be are open.
+    #[error("{limit} doors are open, which is the limit; `guardian status` lists them")]
+    TooManyDoors {
+        /// How many there may be.
+        limit: i64,
     },
     /// The key is none of the application's type.
     #[error(transparent)]

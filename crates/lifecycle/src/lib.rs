@@ -5,6 +5,7 @@
 //! goes on by itself, in this process or the next. What a place consists of is `guardian-provision`'s; what a tenant's role
 //! may do in it, the hardening's; who may ask is decided before a [`Permit`] exists.
 
+mod door;
 mod engine;
 mod enter;
 mod error;

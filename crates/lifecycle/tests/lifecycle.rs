@@ -9,12 +9,15 @@ use guardian_lifecycle::LifecycleError;
 use guardian_model::{
     Isolation, OperationKind, OperationState, Permission, Place, Plan, Step, Tenant, TenantState,
     access::{Actor, Permit},
+    door::{DoorGrant, OpenDoor},
     import::{ImportTenant, ImportTenants},
 };
-use guardian_store::{BeginError, Idempotency, InterveneError, OperationFilter, TenantFilter, TenantRef};
+use guardian_store::{
+    AuditFilter, BeginError, DOORS_MAX, Idempotency, InterveneError, OperationFilter, TenantFilter, TenantRef,
+};
 use guardian_testkit::Server;
 use house::{House, Subject, Workers, permit, request, tier};
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 use tokio::time::{Instant, sleep};
 
 fn permit_to(permission: Permission) -> Permit {
@@ -130,6 +133,95 @@ async fn an_import_that_the_cluster_holds_up_is_finished_by_the_workers() {
         sleep(Duration::from_millis(20)).await;
     }
     house.use_it(&house.tenant(tenant.id).await).await;
+}
+
+/// What is asked of the door, by somebody who may.
+async fn open_door(house: &House, write: bool) -> DoorGrant {
+    let asked = OpenDoor { reason: "a report".to_owned(), write, minutes: Some(5) };
+    house.lifecycle("api").open_door(&permit_to(Permission::DoorOpen), &asked).await.unwrap()
+}
+
+fn way_in(house: &House, grant: &DoorGrant) -> PgConnectOptions {
+    let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(house.server.port());
+    options.username(&grant.user).password(&grant.password).database(&grant.database)
+}
+
+async fn door_is_shut(house: &House, grant: &DoorGrant) {
+    let begun = Instant::now();
+    while !house.store.doors().await.unwrap().is_empty() {
+        assert!(begun.elapsed() < Duration::from_mins(1), "the door stays open");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(count(house, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{}'", grant.user)).await, 0);
+    let filter = AuditFilter { action: Some("door.close".to_owned()), ..AuditFilter::default() };
+    let entry = house.store.audit_entries(&filter, None, Some(1)).await.unwrap().items.pop().unwrap();
+    assert_eq!(entry.detail["door"], grant.id.to_string());
+    assert_eq!(entry.detail["reason"], "a report");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_door_opens_to_one_session_that_sees_every_tenant_and_ends_with_its_time() {
+    let house = House::hardened().await;
+    for _ in 0..2 {
+        house.create(Isolation::Row).await;
+    }
+    let grant = open_door(&house, false).await;
+    let mut session = way_in(&house, &grant).connect().await.unwrap();
+    let tenants: i64 =
+        sqlx::query_scalar("SELECT count(DISTINCT tenant_id) FROM note").fetch_one(&mut session).await.unwrap();
+    assert_eq!(tenants, 2);
+    let delete = sqlx::query("SET default_transaction_read_only = off").execute(&mut session).await;
+    assert!(delete.is_ok());
+    assert!(sqlx::query("DELETE FROM note").execute(&mut session).await.is_err(), "it reads only");
+    assert!(way_in(&house, &grant).connect().await.is_err(), "one session, and no second");
+    let open = house.store.doors().await.unwrap();
+    assert_eq!((open.len(), open[0].door.reason.as_str(), open[0].door.write), (1, "a report", false));
+
+    // Its time has come.
+    let mut control = house.control.connect().await;
+    sqlx::raw_sql("UPDATE guardian_store.door SET ends_at = now(), expires_at = now()").execute(&mut control).await.unwrap();
+    let workers = Workers::start(house.lifecycle("worker"));
+    door_is_shut(&house, &grant).await;
+    assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err(), "the session was ended");
+    workers.stop().await;
+
+    // One whose session ended by itself, before its time.
+    let grant = open_door(&house, true).await;
+    let mut session = way_in(&house, &grant).connect().await.unwrap();
+    let done = sqlx::query("UPDATE note SET body = 'mended'").execute(&mut session).await.unwrap();
+    assert_eq!(done.rows_affected(), 2);
+    session.close().await.unwrap();
+    sqlx::raw_sql("UPDATE guardian_store.door SET expires_at = now()").execute(&mut control).await.unwrap();
+    let _workers = Workers::start(house.lifecycle("worker"));
+    door_is_shut(&house, &grant).await;
+}
+
+#[tokio::test]
+async fn doors_are_bounded_in_number_and_time_and_need_apply() {
+    let bare = House::bare().await;
+    let permit = permit_to(Permission::DoorOpen);
+    let asked = |minutes| OpenDoor { reason: "why".to_owned(), write: false, minutes: Some(minutes) };
+    let refused = bare.lifecycle("api").open_door(&permit, &asked(1)).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("run `guardian apply` first"), "{refused}");
+    let house = House::hardened().await;
+    for minutes in [0, 481] {
+        let refused = house.lifecycle("api").open_door(&permit, &asked(minutes)).await.map(drop).unwrap_err();
+        assert!(refused.to_string().contains("lasts 1 to 480"), "{refused}");
+    }
+    let wrong = house.lifecycle("api").open_door(&permit_to(Permission::TenantWrite), &asked(1)).await;
+    assert!(wrong.is_err(), "a permit for something else");
+    for _ in 0..DOORS_MAX {
+        house.lifecycle("api").open_door(&permit, &asked(1)).await.unwrap();
+    }
+    let refused = house.lifecycle("api").open_door(&permit, &asked(1)).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("which is the limit"), "{refused}");
+    // Nothing is left on a server that others use.
+    let mut control = house.control.connect().await;
+    sqlx::raw_sql("UPDATE guardian_store.door SET ends_at = now(), expires_at = now()").execute(&mut control).await.unwrap();
+    let _workers = Workers::start(house.lifecycle("worker"));
+    while !house.store.doors().await.unwrap().is_empty() {
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use crate::TenantId;
 pub enum Role {
     /// Everything, tokens included.
     PlatformAdmin,
-    /// Tenants, operations, hardening and migrations; no tokens, no tiers.
+    /// Tenants, operations, hardening, migrations and the cross-tenant door; no tokens, no tiers.
     Operator,
     /// Reads everything but secrets.
     Auditor,
@@ -32,6 +32,8 @@ pub enum Permission {
     TenantWrite,
     /// Open a session bound to one tenant.
     TenantEnter,
+    /// Open a session that reaches the rows of every tenant.
+    DoorOpen,
     /// Read the credentials of one tenant's placement.
     SecretRead,
     /// Create, change and delete tiers.
@@ -73,13 +75,15 @@ impl Role {
     /// Whether the role holds the permission, for the tenants it may see at all.
     pub const fn grants(self, permission: Permission) -> bool {
         use Permission::{
-            AuditRead, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter, TenantRead,
-            TenantWrite, TierWrite, TokenWrite,
+            AuditRead, DoorOpen, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter,
+            TenantRead, TenantWrite, TierWrite, TokenWrite,
         };
         match self {
             Self::PlatformAdmin => true,
             Self::Operator => match permission {
-                TenantRead | PlatformRead | TenantWrite | TenantEnter | SecretRead | SchemaWrite | LoginRead => true,
+                TenantRead | PlatformRead | TenantWrite | TenantEnter | DoorOpen | SecretRead | SchemaWrite | LoginRead => {
+                    true
+                }
                 TierWrite | AuditRead | TokenWrite | LoginWrite | SnapshotRead => false,
             },
             Self::Auditor => matches!(permission, TenantRead | PlatformRead | AuditRead | LoginRead),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::door::Door;
 use crate::{
     AuditRunId, ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling,
     Role, RunId, Slug, Switch, Tenant, TenantId, TicketId, TierName, TokenId,
@@ -520,6 +521,9 @@ pub struct Status {
     pub incidents_open: i64,
     /// How the tenant context is kept; absent before `apply`.
     pub mechanism: Option<String>,
+    /// Sessions that may reach every tenant right now.
+    #[serde(default)]
+    pub doors: Vec<Door>,
     /// Each cluster of `guardian.toml`.
     pub clusters: Vec<ClusterStatus>,
 }

@@ -123,6 +123,8 @@ typed_ids! {
     IncidentId = "inc", "incident";
     /// Names a ticket for one bound session; not the secret.
     TicketId = "tkt", "ticket";
+    /// Names one opening of the cross-tenant door, and the role of its session.
+    DoorId = "door", "door";
     /// Names a run: one pass of `apply` or `migrate`.
     RunId = "run", "run";
     /// Names one audit of the schedule.

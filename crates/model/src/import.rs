@@ -154,7 +154,9 @@ mod tests {
         assert_eq!(made("Acme, Inc.", "7")[0], "acme-inc");
         assert_eq!(made("Müller & Søn GmbH", "7")[0], "mueller-soen-gmbh");
         assert_eq!(made_slugs(None, "42")[0].as_str(), "42");
-        assert_eq!(made(&"long name ".repeat(20), "7")[0].len(), 62);
+        // Sixty-three characters are a label's most, and it does not end with a hyphen.
+        assert_eq!(made(&"long name ".repeat(20), "7")[0].len(), 63);
+        assert_eq!(made(&format!("{} b", "a".repeat(62)), "7")[0], "a".repeat(62));
     }
 
     #[test]

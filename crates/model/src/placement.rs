@@ -113,6 +113,10 @@ pub struct ApplicationRoles {
     /// LOGIN while an application is being adopted: a member of the role it uses today and of `app`, so that policies apply to
     /// it on a table from the moment they are forced. Otherwise there is no such role, or it cannot log in.
     pub adopt: String,
+    /// NOLOGIN: reads the rows of every tenant; who may come through the door is a member for one session.
+    pub door: String,
+    /// NOLOGIN: the same, and writes.
+    pub door_write: String,
 }
 
 impl ApplicationRoles {
@@ -124,6 +128,8 @@ impl ApplicationRoles {
             enter: format!("{application}_enter"),
             registry: format!("{application}_registry"),
             adopt: format!("{application}_adopt"),
+            door: format!("{application}_door"),
+            door_write: format!("{application}_door_write"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! `lifecycle`. What a role may do inside a place is decided by the hardening in `guardian-postgres`.
 
 pub mod database;
+pub mod door;
 pub mod error;
 pub mod lock;
 pub mod migrations;

@@ -148,9 +148,12 @@ impl From<LifecycleError> for ApiError {
             LifecycleError::NoTier(_)
             | LifecycleError::NoRowTier(_)
             | LifecycleError::ImportSize { .. }
+            | LifecycleError::DoorMinutes { .. }
             | LifecycleError::Key(_) => Kind::Invalid,
-            LifecycleError::NotHardened { .. } | LifecycleError::NotActive { .. } => Kind::WrongState,
-            LifecycleError::TooManyTickets { .. } => Kind::LimitReached,
+            LifecycleError::NotHardened { .. } | LifecycleError::NoDoor { .. } | LifecycleError::NotActive { .. } => {
+                Kind::WrongState
+            }
+            LifecycleError::TooManyTickets { .. } | LifecycleError::TooManyDoors { .. } => Kind::LimitReached,
             LifecycleError::NoReservedCluster(_) | LifecycleError::Migrations(_) => Kind::Configuration,
             LifecycleError::Bounds { .. } | LifecycleError::Cluster { .. } => {
                 return Self::unavailable(error.to_string(), error);

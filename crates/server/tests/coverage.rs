@@ -69,8 +69,8 @@ impl Case {
 /// The permissions stand here a second time on purpose: one that is changed in the code alone is a failure.
 fn cases() -> Vec<Case> {
     use Permission::{
-        AuditRead, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter, TenantRead,
-        TenantWrite, TierWrite, TokenWrite,
+        AuditRead, DoorOpen, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter,
+        TenantRead, TenantWrite, TierWrite, TokenWrite,
     };
     vec![
         Case::new("health.live", None, 200),
@@ -92,6 +92,7 @@ fn cases() -> Vec<Case> {
         Case::new("tenant.set_limits", TenantWrite, 200).body(|_| Some(json!({ "queue_len_max": 50 }))),
         Case::new("ticket.issue", TenantEnter, 201),
         Case::new("secret.read", SecretRead, 200),
+        Case::new("door.open", DoorOpen, 201).body(|_| Some(json!({ "reason": "a report" }))),
         Case::new("tier.list", PlatformRead, 200),
         Case::new("tier.read", PlatformRead, 200),
         Case::new("tier.put", TierWrite, 200).body(|_| Some(json!({ "isolation": "row", "weight": 7 }))),

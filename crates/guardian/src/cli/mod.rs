@@ -156,7 +156,7 @@ impl Cli {
             Command::Tier(command) => command.run(&global.client()?, output).await,
             Command::Login(command) => command.run(&global.client()?, output).await,
             Command::Operation(command) => command.run(&global.client()?, output).await,
-            Command::Psql(command) => command.run(&global.client()?).await,
+            Command::Psql(command) => command.run(&global.client()?, output).await,
             Command::Audit(command) => command.run(&global, output).await,
             Command::Init(command) => command.run(output).await,
             Command::Status(command) => command.run(&global.client()?, output).await,

@@ -1,9 +1,9 @@
 //! `guardian status`: how the control plane and its clusters are.
 
 use guardian_client::Client;
-use guardian_model::api;
+use guardian_model::{api, door::Door};
 
-use crate::output::{Cell, Failure, Mark, Output, Table};
+use crate::output::{Cell, Failure, Mark, Output, Table, time};
 
 /// Show how the control plane and its clusters are
 #[derive(Debug, clap::Args)]
@@ -38,6 +38,7 @@ fn show(status: &api::Status, server: &str, output: Output) -> anyhow::Result<()
         ("operations at work", status.operations_live.into()),
         ("incidents", Cell::marked(incidents, status.incidents_open)),
     ]))?;
+    doors(&status.doors, output)?;
     output.line("")?;
     let mut table = Table::new(["cluster", "answers", "PostgreSQL", "reserved for", "databases ready"]);
     for cluster in &status.clusters {
@@ -55,6 +56,20 @@ fn show(status: &api::Status, server: &str, output: Output) -> anyhow::Result<()
                 None => format!("? of {}", warm.wanted),
             })),
         ]);
+    }
+    output.table(table)
+}
+
+/// Sessions across tenants; no table when there is none.
+fn doors(open: &[Door], output: Output) -> anyhow::Result<()> {
+    if open.is_empty() {
+        return Ok(());
+    }
+    output.line("")?;
+    let mut table = Table::new(["across tenants", "opened by", "what for", "may", "until (UTC)"]);
+    for door in open {
+        let may = if door.write { Cell::marked(Some(Mark::Caution), "read and write") } else { "read".into() };
+        table.row([(&door.id).into(), (&door.opened_by).into(), (&door.reason).into(), may, time(door.ends_at).into()]);
     }
     output.table(table)
 }

@@ -55,7 +55,7 @@ pub(super) struct Scope<'a> {
     pub(super) version: i32,
     /// What the user declared.
     pub(super) declaration: &'a Declaration,
-    /// The application's roles by name: app, definer, enter, registry.
+    /// The application's roles by name: app, definer, enter, registry, door, `door_write`.
     pub(super) roles: Vec<String>,
 }
 

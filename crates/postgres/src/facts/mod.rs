@@ -254,8 +254,8 @@ pub struct PolicyFacts {
     pub permissive: bool,
     /// `*` all, `r`, `a`, `w`, `d`.
     pub command: char,
-    /// For PUBLIC, and nobody in particular.
-    pub to_public: bool,
+    /// Whom it is for, in the order of their names; nobody in particular: PUBLIC.
+    pub roles: Vec<String>,
     /// USING
     pub using: Option<String>,
     /// WITH CHECK

@@ -10,7 +10,7 @@ use super::{
 
 pub(super) async fn policies(connection: &mut PgConnection, place: &[SqlOid]) -> Result<Vec<PolicyFacts>, CollectError> {
     let sql = "SELECT p.polrelid::int8 AS \"table\", p.polname AS name, p.polpermissive AS permissive, p.polcmd AS command, \
-           p.polroles = '{0}' AS to_public, pg_get_expr(p.polqual, p.polrelid) AS using, \
+           ARRAY(SELECT r.rolname::text COLLATE \"C\" FROM pg_roles AS r WHERE r.oid = ANY (p.polroles) ORDER BY 1) AS roles, pg_get_expr(p.polqual, p.polrelid) AS using, \
            pg_get_expr(p.polwithcheck, p.polrelid) AS check \
          FROM pg_policy AS p WHERE p.polrelid = ANY ($1::oid[]) ORDER BY p.polrelid, p.polname";
     rows(connection, "the policies", sql, |query| query.bind(place)).await

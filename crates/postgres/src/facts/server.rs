@@ -84,13 +84,14 @@ pub(super) async fn roles(
 }
 
 pub(super) async fn memberships(connection: &mut PgConnection, scope: &Scope<'_>) -> Result<Vec<Membership>, CollectError> {
-    // What the application's roles hold, and who holds the three that nobody should. Who holds `…_app` is left out: each
-    // session opened by a ticket is a role of its own there.
+    // What the application's roles hold, and who holds those that nobody should. Who holds `…_app` is left out: each session
+    // opened by a ticket is a role of its own there. So is each session that came through the door, in the last two.
     let sql = "WITH ours AS (SELECT oid, rolname FROM pg_roles WHERE rolname = ANY ($1::text[])) \
          SELECT DISTINCT g.rolname AS role, m.rolname AS member FROM pg_auth_members AS a \
            JOIN pg_roles AS g ON g.oid = a.roleid JOIN pg_roles AS m ON m.oid = a.member \
          WHERE a.member IN (SELECT oid FROM ours) \
             OR a.roleid IN (SELECT oid FROM ours WHERE rolname <> ($1::text[])[1]) AND m.rolname <> current_user \
+              AND NOT (g.rolname = ANY (($1::text[])[5:6]) AND m.rolname ~ '^door_[0-7][0-9a-hjkmnp-tv-z]{25}$') \
          ORDER BY 1, 2";
     rows(connection, "the memberships", sql, |query| query.bind(&scope.roles)).await
 }

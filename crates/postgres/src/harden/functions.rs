@@ -9,6 +9,8 @@ use crate::{
     quote::{ident, qualified},
 };
 
+const EXECUTE: &[&str] = &["EXECUTE"];
+
 impl Planner<'_> {
     /// Owners, search paths, LEAKPROOF and EXECUTE.
     pub(super) fn harden_functions(&mut self) {
@@ -59,10 +61,12 @@ impl Planner<'_> {
                 statements.push(statement(&object, sql, reason));
             }
         }
-        let mut wanted: Vec<(&str, &[&str])> = vec![(roles.app(), &["EXECUTE"])];
+        let mut wanted = vec![(roles.app(), EXECUTE)];
         // The owner's own rights are no grant, and would show up as one that is missing.
         if !function.definer {
-            wanted.push((roles.definer(), &["EXECUTE"]));
+            wanted.push((roles.definer(), EXECUTE));
+            // Such a function does as its caller may; one that runs as its owner would ask for a tenant.
+            wanted.extend([(roles.door(), EXECUTE), (roles.door_write(), EXECUTE)]);
         }
         let reasons =
             Reasons { grant: "the application calls it", revoke: "only the application's roles call its functions" };

@@ -37,6 +37,11 @@ pub const POLICY_OPEN: &str = "guardian_open";
 /// The restrictive policy: the tenant's rows only, whatever other policies say.
 pub const POLICY_TENANT: &str = "guardian_tenant";
 
+/// Lets a reading session through the door see the rows of every tenant.
+pub const POLICY_DOOR: &str = "guardian_door";
+/// Lets a writing one see and change them.
+pub const POLICY_DOOR_WRITE: &str = "guardian_door_write";
+
 /// What the user declared about the application.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Declaration {
@@ -83,9 +88,19 @@ impl Roles {
         &self.0.registry
     }
 
-    /// All four, the application's own first.
-    pub fn all(&self) -> [&str; 4] {
-        [self.app(), self.definer(), self.enter(), self.registry()]
+    /// Reads across tenants.
+    pub fn door(&self) -> &str {
+        &self.0.door
+    }
+
+    /// Reads and writes across tenants.
+    pub fn door_write(&self) -> &str {
+        &self.0.door_write
+    }
+
+    /// All of them, the application's own first, the door's two last.
+    pub fn all(&self) -> [&str; 6] {
+        [self.app(), self.definer(), self.enter(), self.registry(), self.door(), self.door_write()]
     }
 }
 

@@ -1,7 +1,7 @@
 //! What no statement can mend, told each time: it is the operator's to weigh.
 
 use super::{
-    POLICY_OPEN, POLICY_TENANT,
+    POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT,
     classes::Class,
     planner::{Planner, label},
 };
@@ -64,7 +64,7 @@ impl Planner<'_> {
 
     fn note_policies(&mut self) {
         for policy in &self.facts.policies {
-            if policy.name == POLICY_OPEN || policy.name == POLICY_TENANT {
+            if [POLICY_OPEN, POLICY_TENANT, POLICY_DOOR, POLICY_DOOR_WRITE].contains(&policy.name.as_str()) {
                 continue;
             }
             let Some(table) = self.relation(policy.table).filter(|table| self.is_tenant_owned(table.oid)) else { continue };

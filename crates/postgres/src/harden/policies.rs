@@ -3,7 +3,7 @@
 use guardian_model::config::PolicyForm;
 
 use super::{
-    POLICY_OPEN, POLICY_TENANT, Statement,
+    POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Statement,
     classes::Class,
     planner::{Planner, Reasons, grants, label, sql_name, statement},
 };
@@ -43,6 +43,8 @@ impl Planner<'_> {
 
     fn policies(&self, table: &RelationFacts) -> Vec<Statement> {
         let (object, name) = (label(table), sql_name(table));
+        let subjects = self.subjects(table);
+        let to = subjects.iter().map(|role| ident(role)).collect::<Vec<_>>().join(", ");
         let found = |policy: &str| self.facts.policies.iter().find(|found| found.table == table.oid && found.name == policy);
         let mut statements = Vec::new();
         let drop = |policy: &str| {
@@ -50,12 +52,12 @@ impl Planner<'_> {
             statement(&object, sql, "it is not the policy that Guardian made")
         };
         let open = found(POLICY_OPEN);
-        if !open.is_some_and(|policy| is_sound(policy, true, "true")) {
+        if !open.is_some_and(|policy| is_sound(policy, true, "true") && policy.roles == subjects) {
             statements.extend(open.map(|_| drop(POLICY_OPEN)));
             statements.push(statement(
                 &object,
                 format!(
-                    "CREATE POLICY {POLICY_OPEN} ON {name} AS PERMISSIVE FOR ALL TO PUBLIC USING (true) WITH CHECK (true)"
+                    "CREATE POLICY {POLICY_OPEN} ON {name} AS PERMISSIVE FOR ALL TO {to} USING (true) WITH CHECK (true)"
                 ),
                 "some permissive policy must let rows through; which ones is for the restrictive policy to say",
             ));
@@ -63,17 +65,68 @@ impl Planner<'_> {
         let tenant = found(POLICY_TENANT);
         let installed = tenant.and_then(|policy| self.installed_form(policy));
         let (form, reason) = self.form(table, installed);
-        if installed != Some(form) {
+        if installed != Some(form) || tenant.is_some_and(|policy| policy.roles != subjects) {
             let predicate = self.predicate(form);
             statements.extend(tenant.map(|_| drop(POLICY_TENANT)));
             statements.push(statement(
                 &object,
                 format!(
-                    "CREATE POLICY {POLICY_TENANT} ON {name} AS RESTRICTIVE FOR ALL TO PUBLIC USING ({predicate}) \
+                    "CREATE POLICY {POLICY_TENANT} ON {name} AS RESTRICTIVE FOR ALL TO {to} USING ({predicate}) \
                      WITH CHECK ({predicate})"
                 ),
                 format!("only the tenant's rows, whatever other policies say; {reason}"),
             ));
+        }
+        // Partitions are reached through their parent, whose policies count.
+        if !table.partition {
+            statements.extend(self.door_policies(table, found(POLICY_DOOR), found(POLICY_DOOR_WRITE)));
+        }
+        statements
+    }
+
+    /// Whom the tenant's policies are for, in the order of their names. For anybody else there is no permissive policy, and so
+    /// no row. An owner that they apply to is among them, so that it is told that a tenant is missing.
+    fn subjects(&self, table: &RelationFacts) -> Vec<String> {
+        let roles = &self.declaration.roles;
+        let owner = self.facts.role(&table.owner).filter(|owner| !owner.superuser && !owner.bypasses_rls);
+        let owner = owner.map(|owner| owner.name.as_str()).filter(|owner| !roles.all().contains(owner));
+        let mut subjects: Vec<String> = [roles.app(), roles.definer()].into_iter().chain(owner).map(str::to_owned).collect();
+        subjects.sort();
+        subjects
+    }
+
+    /// Every row for sessions that came through the door. The restrictive policy is not for them.
+    fn door_policies(
+        &self,
+        table: &RelationFacts,
+        read: Option<&PolicyFacts>,
+        write: Option<&PolicyFacts>,
+    ) -> Vec<Statement> {
+        let (object, name) = (label(table), sql_name(table));
+        let roles = &self.declaration.roles;
+        let is_for = |policy: &PolicyFacts, role: &str| policy.roles == [role];
+        let drop = |policy: &str| {
+            let sql = format!("DROP POLICY {policy} ON {name}");
+            statement(&object, sql, "it is not the policy that Guardian made")
+        };
+        let mut statements = Vec::new();
+        if !read.is_some_and(|policy| {
+            policy.command == 'r' && policy.permissive && is_true(policy.using.as_deref()) && is_for(policy, roles.door())
+        }) {
+            statements.extend(read.map(|_| drop(POLICY_DOOR)));
+            let sql = format!(
+                "CREATE POLICY {POLICY_DOOR} ON {name} AS PERMISSIVE FOR SELECT TO {} USING (true)",
+                ident(roles.door())
+            );
+            statements.push(statement(&object, sql, "sessions that Guardian opened across tenants read every row"));
+        }
+        if !write.is_some_and(|policy| is_sound(policy, true, "true") && is_for(policy, roles.door_write())) {
+            statements.extend(write.map(|_| drop(POLICY_DOOR_WRITE)));
+            let sql = format!(
+                "CREATE POLICY {POLICY_DOOR_WRITE} ON {name} AS PERMISSIVE FOR ALL TO {} USING (true) WITH CHECK (true)",
+                ident(roles.door_write())
+            );
+            statements.push(statement(&object, sql, "those opened for writing change every row"));
         }
         statements
     }
@@ -82,7 +135,7 @@ impl Planner<'_> {
         self.mechanism.predicate(&self.declaration.tenant_column, self.declaration.tenant_key, form)
     }
 
-    /// The form of the policy that is there, when it is ours and unchanged.
+    /// The form of the policy that is there, when it is ours and unchanged, for whomever.
     fn installed_form(&self, policy: &PolicyFacts) -> Option<PolicyForm> {
         [PolicyForm::Direct, PolicyForm::Wrapped].into_iter().find(|form| is_sound(policy, false, &self.predicate(*form)))
     }
@@ -143,8 +196,9 @@ impl Planner<'_> {
             Class::Global if !table.partition => GLOBAL_RIGHTS,
             Class::Tenant | Class::Global | Class::Undecided => &[],
         };
-        let wanted: &[(&str, &[&str])] =
-            if rights.is_empty() { &[] } else { &[(roles.app(), rights), (roles.definer(), rights)] };
+        let all =
+            [(roles.app(), rights), (roles.definer(), rights), (roles.door(), GLOBAL_RIGHTS), (roles.door_write(), rights)];
+        let wanted: &[(&str, &[&str])] = if rights.is_empty() { &[] } else { &all };
         let reasons = match class {
             Class::Tenant if table.partition => {
                 Reasons { grant: "", revoke: "partitions are reached through their parent only" }
@@ -201,11 +255,11 @@ fn is_sound(policy: &PolicyFacts, permissive: bool, predicate: &str) -> bool {
     let is_ours = |expression: &Option<String>| {
         expression.as_deref().is_some_and(|expression| normal_form(expression) == normal_form(predicate))
     };
-    policy.permissive == permissive
-        && policy.command == '*'
-        && policy.to_public
-        && is_ours(&policy.using)
-        && is_ours(&policy.check)
+    policy.permissive == permissive && policy.command == '*' && is_ours(&policy.using) && is_ours(&policy.check)
+}
+
+fn is_true(expression: Option<&str>) -> bool {
+    expression.is_some_and(|expression| normal_form(expression) == normal_form("true"))
 }
 
 fn pages(count: i64) -> String {

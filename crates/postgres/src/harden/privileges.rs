@@ -3,6 +3,8 @@
 use super::planner::{Planner, Reasons, grants, statement};
 use crate::quote::ident;
 
+const USAGE: &[&str] = &["USAGE"];
+
 impl Planner<'_> {
     /// First of all, so that no object made later is born open.
     pub(super) fn harden_default_privileges(&mut self) {
@@ -35,8 +37,8 @@ impl Planner<'_> {
         let mut statements = Vec::new();
         for schema in facts.schemas.iter().filter(|schema| schema.name != "guardian") {
             let is_ours = schema.name == self.declaration.schema;
-            let wanted: &[(&str, &[&str])] =
-                if is_ours { &[(roles.app(), &["USAGE"]), (roles.definer(), &["USAGE"])] } else { &[] };
+            let users = [roles.app(), roles.definer(), roles.door(), roles.door_write()].map(|role| (role, USAGE));
+            let wanted: &[(&str, &[&str])] = if is_ours { &users } else { &[] };
             let reasons = Reasons {
                 grant: "to name the tables in it",
                 revoke: "who can create there can put an object of its own in front of another's",
@@ -61,9 +63,15 @@ impl Planner<'_> {
             revoke: "a temporary object outlives its transaction, and is found before others of its name",
         };
         statements.extend(grants(&database.name, &format!("DATABASE {}", ident(&database.name)), &held, &[], reasons));
-        if !connects(None) && !connects(Some(roles.app())) {
-            let sql = format!("GRANT CONNECT ON DATABASE {} TO {}", ident(&database.name), ident(roles.app()));
-            statements.push(statement(&database.name, sql, "the application connects"));
+        for (role, reason) in [
+            (roles.app(), "the application connects"),
+            (roles.door(), "sessions through the door connect"),
+            (roles.door_write(), "sessions through the door connect"),
+        ] {
+            if !connects(None) && !connects(Some(role)) {
+                let sql = format!("GRANT CONNECT ON DATABASE {} TO {}", ident(&database.name), ident(role));
+                statements.push(statement(&database.name, sql, reason));
+            }
         }
         self.transaction(statements);
     }

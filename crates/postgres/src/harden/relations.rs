@@ -11,6 +11,7 @@ use crate::{
     quote::ident,
 };
 
+const READ: &[&str] = &["SELECT"];
 /// Bits of `pg_relation_is_updatable`.
 const VIEW_RIGHTS: [(i32, &str); 3] = [(1 << 3, "INSERT"), (1 << 2, "UPDATE"), (1 << 4, "DELETE")];
 
@@ -72,7 +73,7 @@ impl Planner<'_> {
         rights.extend(VIEW_RIGHTS.iter().filter(|(bit, _)| view.updatable & bit != 0).map(|(_, right)| *right));
         let mut wanted: Vec<(&str, &[&str])> = vec![(roles.app(), &rights)];
         if self.facts.server.version >= 150_000 {
-            wanted.push((roles.definer(), &rights));
+            wanted.extend([(roles.definer(), &rights[..]), (roles.door(), READ), (roles.door_write(), &rights[..])]);
         }
         let reasons = Reasons {
             grant: "it runs with the caller's rights, under the policies of its tables",
@@ -95,8 +96,8 @@ impl Planner<'_> {
         let roles = &self.declaration.roles;
         let (object, name) = (label(sequence), sql_name(sequence));
         let of_global = sequence.owned_by.is_some_and(|table| self.classes.get(&table) != Some(&Class::Tenant));
-        let wanted: &[(&str, &[&str])] =
-            if sequence.identity || of_global { &[] } else { &[(roles.app(), &["USAGE"]), (roles.definer(), &["USAGE"])] };
+        let users = [roles.app(), roles.definer(), roles.door_write()].map(|role| (role, &["USAGE"][..]));
+        let wanted: &[(&str, &[&str])] = if sequence.identity || of_global { &[] } else { &users };
         let reasons = Reasons {
             grant: "the column's default draws from it",
             revoke: "SELECT shows, and UPDATE sets, how far all tenants together have counted",

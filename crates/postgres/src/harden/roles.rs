@@ -1,4 +1,4 @@
-//! The application's four roles: none may pass row-level security, and none may become a role that does.
+//! The application's roles: none may pass row-level security, and none may become a role that does.
 
 use std::collections::BTreeSet;
 
@@ -27,6 +27,8 @@ impl Planner<'_> {
             ),
             (roles.enter(), false, "owns the functions that set the tenant context, and nothing else"),
             (roles.registry(), false, "owns the registry of capabilities"),
+            (roles.door(), false, "reads across tenants; its members are sessions that came through the door"),
+            (roles.door_write(), false, "the same, and writes"),
         ];
         let mut statements = Vec::new();
         for (name, logs_in, purpose) in purposes {
@@ -34,6 +36,10 @@ impl Planner<'_> {
                 None => vec![create(name, logs_in, purpose)],
                 Some(role) => repair(role, logs_in),
             });
+            // Nothing is given to the door's.
+            if [roles.door(), roles.door_write()].contains(&name) {
+                continue;
+            }
             // A superuser may give objects to anybody; others only to roles they are a member of.
             if !self.facts.server.superuser && !self.facts.role(name).is_some_and(|role| role.admin_is_member) {
                 let sql = format!("GRANT {} TO {}", ident(name), ident(&self.facts.server.admin));
@@ -67,6 +73,10 @@ impl Planner<'_> {
             .map(|membership| {
                 let reason = if ours.contains(membership.member.as_str()) {
                     "SET ROLE would reach it, with all that it may do"
+                } else if membership.role == self.declaration.roles.door()
+                    || membership.role == self.declaration.roles.door_write()
+                {
+                    "it reaches every tenant's rows; only sessions that Guardian opened are members"
                 } else {
                     "nobody acts as this role but the functions it owns"
                 };

@@ -31,7 +31,7 @@ macro_rules! drift {
     )+};
 }
 
-const TENANT_POLICY: &str = "CREATE POLICY guardian_tenant ON \"public\".\"note\" AS RESTRICTIVE FOR ALL TO PUBLIC \
+const TENANT_POLICY: &str = "CREATE POLICY guardian_tenant ON \"public\".\"note\" AS RESTRICTIVE FOR ALL TO \"{app}_app\", \"{app}_definer\" \
      USING (\"tenant_id\" = current_setting('backtrace_functions')::uuid) \
      WITH CHECK (\"tenant_id\" = current_setting('backtrace_functions')::uuid)";
 
@@ -78,6 +78,15 @@ drift! {
     role_attribute: "ALTER ROLE {app}_app CREATEROLE" => ["ALTER ROLE \"{app}_app\" NOCREATEROLE"];
     membership: "GRANT pg_read_all_data TO {app}_app" => ["REVOKE \"pg_read_all_data\" FROM \"{app}_app\""];
     enter_role_given_away: "GRANT {app}_enter TO {app}_app" => ["REVOKE \"{app}_enter\" FROM \"{app}_app\""];
+    door_given_to_the_application: "GRANT {app}_door TO {app}_app" => ["REVOKE \"{app}_door\" FROM \"{app}_app\""];
+    door_given_to_somebody: "CREATE ROLE {app}_somebody; GRANT {app}_door_write TO {app}_somebody" =>
+        ["REVOKE \"{app}_door_write\" FROM \"{app}_somebody\""];
+    door_opened_to_the_application: "ALTER POLICY guardian_door ON note TO {app}_app" => [
+        "DROP POLICY guardian_door ON \"public\".\"note\"",
+        "CREATE POLICY guardian_door ON \"public\".\"note\" AS PERMISSIVE FOR SELECT TO \"{app}_door\" USING (true)",
+    ];
+    policy_for_everybody: "ALTER POLICY guardian_tenant ON note TO PUBLIC" =>
+        ["DROP POLICY guardian_tenant ON \"public\".\"note\"", TENANT_POLICY];
     registry_schema_given_away: "ALTER SCHEMA guardian OWNER TO {app}_definer" => [
         "ALTER SCHEMA guardian OWNER TO \"guardian_admin\"",
         "GRANT USAGE ON SCHEMA guardian TO \"{app}_definer\"",
@@ -99,8 +108,16 @@ async fn a_new_table() {
     app.harden().await;
     let statements = repair(&mut app, "CREATE TABLE late (tenant_id uuid, n int)").await;
     assert!(statements.iter().all(|sql| sql.contains("\"late\"")), "{statements:#?}");
-    let wanted =
-        ["SET NOT NULL", "guardian_open", "guardian_tenant", "ENABLE ROW", "FORCE ROW", "SET DEFAULT", "GRANT SELECT"];
+    let wanted = [
+        "SET NOT NULL",
+        "guardian_open",
+        "guardian_tenant",
+        "guardian_door",
+        "ENABLE ROW",
+        "FORCE ROW",
+        "SET DEFAULT",
+        "GRANT SELECT",
+    ];
     for wanted in wanted {
         assert!(statements.iter().any(|sql| sql.contains(wanted)), "{wanted}: {statements:#?}");
     }

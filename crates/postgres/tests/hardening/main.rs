@@ -5,6 +5,7 @@
 mod application;
 mod apply;
 mod documentation;
+mod door;
 mod drift;
 mod fastpath;
 mod forge;

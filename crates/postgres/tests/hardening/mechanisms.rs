@@ -275,7 +275,7 @@ async fn mixed_case_names_and_other_integer_types() {
         "UNIQUE (\"Tenant Id\", name); PRIMARY KEY (\"Tenant Id\", \"Id\"); \
          FOREIGN KEY (\"Tenant Id\", \"Order\") REFERENCES \"Shop\".\"Order\"(\"Tenant Id\", \"Id\")"
     );
-    assert_eq!(number(&mut app.admin, "SELECT count(*) FROM pg_policy").await.unwrap(), 4);
+    assert_eq!(number(&mut app.admin, "SELECT count(*) FROM pg_policy").await.unwrap(), 8);
     // The application finds its schema, which is not `public`, without naming it.
     let mut session = app.enter(0).await;
     assert_eq!(number(&mut session, "SELECT count(*) FROM \"Order\"").await.unwrap(), 0);

@@ -5,6 +5,7 @@
 
 mod audit_log;
 mod audits;
+mod doors;
 pub(crate) mod gateway_events;
 mod hardening;
 mod health;
@@ -35,6 +36,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(status::routes())
         .merge(tenants::routes())
         .merge(imports::routes())
+        .merge(doors::routes())
         .merge(tiers::routes())
         .merge(operations::routes())
         .merge(incidents::routes())

@@ -35,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<AppState> {
 async fn status(State(state): State<AppState>) -> ApiResult<Json<Status>> {
     let config = state.config.current()?;
     let counts = state.store.counts().await?;
+    let doors = state.store.doors().await?.into_iter().map(|opened| opened.door).collect();
     let probes = state.clusters.names().cloned().map(|name| {
         let cluster = config.clusters.get(&name);
         let reserved_for = cluster.and_then(|cluster| cluster.reserved_for.as_ref());
@@ -49,6 +50,7 @@ async fn status(State(state): State<AppState>) -> ApiResult<Json<Status>> {
         operations_live: counts.operations_live,
         incidents_open: counts.incidents_open,
         mechanism,
+        doors,
         clusters,
     }))
 }

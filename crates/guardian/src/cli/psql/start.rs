@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context;
-use guardian_model::api::TicketGrant;
+use guardian_model::{api::TicketGrant, door::DoorGrant};
 use guardian_postgres::binaries::Binaries;
 
 use super::{arguments::Arguments, bind};
@@ -35,6 +35,28 @@ const CONNECTION_VARIABLES: [&str; 12] = [
     "PGDATESTYLE",
     "PGGEQO",
 ];
+
+/// Where the session goes, and as whom.
+pub(super) struct Way {
+    host: String,
+    port: u16,
+    database: String,
+    user: String,
+    password: String,
+    ticket: Option<String>,
+}
+
+impl From<TicketGrant> for Way {
+    fn from(TicketGrant { host, port, database, user, password, ticket, .. }: TicketGrant) -> Self {
+        Self { host, port, database, user, password, ticket }
+    }
+}
+
+impl From<DoorGrant> for Way {
+    fn from(DoorGrant { host, port, database, user, password, .. }: DoorGrant) -> Self {
+        Self { host, port, database, user, password, ticket: None }
+    }
+}
 
 /// A psql on this machine.
 #[derive(Debug)]
@@ -97,10 +119,10 @@ fn version(text: &str) -> Option<&str> {
 }
 
 /// Becomes psql; comes back only with the reason why that failed.
-pub(super) fn replace_process(program: &Program, arguments: Arguments, grant: &TicketGrant) -> anyhow::Error {
+pub(super) fn replace_process(program: &Program, arguments: Arguments, way: &Way) -> anyhow::Error {
     let user_rc = if arguments.skip_rc { None } else { program.user_rc() };
     // The pipe has to stay open until psql has taken over.
-    let (mut command, _pipe) = match prepare(&program.path, arguments, grant, user_rc.as_deref()) {
+    let (mut command, _pipe) = match prepare(&program.path, arguments, way, user_rc.as_deref()) {
         Ok(prepared) => prepared,
         Err(error) => return error,
     };
@@ -111,7 +133,7 @@ pub(super) fn replace_process(program: &Program, arguments: Arguments, grant: &T
 fn prepare(
     program: &Path,
     arguments: Arguments,
-    grant: &TicketGrant,
+    way: &Way,
     user_rc: Option<&Path>,
 ) -> anyhow::Result<(Command, Option<PipeReader>)> {
     let mut command = Command::new(program);
@@ -119,14 +141,14 @@ fn prepare(
         command.env_remove(variable);
     }
     command
-        .env("PGHOST", &grant.host)
-        .env("PGPORT", grant.port.to_string())
-        .env("PGDATABASE", &grant.database)
-        .env("PGUSER", &grant.user)
-        .env("PGPASSWORD", &grant.password)
+        .env("PGHOST", &way.host)
+        .env("PGPORT", way.port.to_string())
+        .env("PGDATABASE", &way.database)
+        .env("PGUSER", &way.user)
+        .env("PGPASSWORD", &way.password)
         .env("PGAPPNAME", "guardian psql");
     let mut pipe = None;
-    if let Some(ticket) = &grant.ticket {
+    if let Some(ticket) = &way.ticket {
         let script = bind::start_up_file(user_rc, env::var_os(RC_VARIABLE).as_deref())?;
         command.env(bind::TICKET_VARIABLE, ticket).env(RC_VARIABLE, format!("/dev/fd/{}", script.as_raw_fd()));
         pipe = Some(script);

@@ -15,8 +15,8 @@ use super::*;
 const TICKET: &str = "c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00c0ffee00";
 const WHO: &str = "SELECT 'bound to ' || pg_catalog.current_setting('backtrace_functions')";
 
-fn grant(ticket: Option<&str>) -> TicketGrant {
-    TicketGrant {
+fn grant(ticket: Option<&str>) -> Way {
+    Way::from(TicketGrant {
         id: "tkt_01jd8v1n2c3p4q5r6s7t8v9w0x".parse().unwrap(),
         host: "127.0.0.1".to_owned(),
         port: 5432,
@@ -26,7 +26,7 @@ fn grant(ticket: Option<&str>) -> TicketGrant {
         password: "hunter2".to_owned(),
         ticket: ticket.map(ToOwned::to_owned),
         expires_at: jiff::Timestamp::UNIX_EPOCH,
-    }
+    })
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn only_row_tenants_need_a_start_up_file() {
 struct Bench {
     database: TestDatabase,
     program: Program,
-    grant: TicketGrant,
+    grant: Way,
     folder: tempfile::TempDir,
 }
 
@@ -67,7 +67,7 @@ impl Bench {
     async fn new() -> Self {
         let database = Server::shared().database("psql").await;
         let user = unique("tkt");
-        let grant = TicketGrant {
+        let grant = Way {
             port: database.server().port(),
             database: database.name.clone(),
             user: user.clone(),
