@@ -49,7 +49,12 @@ async fn a_reading_session_sees_every_tenant_and_changes_nothing() {
     let mut app = hardened().await;
     let door = app.declaration.roles.door().to_owned();
     let mut session = through(&mut app, &door).await;
-    for (table, rows) in [("note", 2), ("event", 2), ("recent", 2), ("country", 0)] {
+    let mut tables = vec![("note", 2), ("event", 2), ("country", 0)];
+    // Before 15 a view reads as its owner, who is asked for a tenant: it stays closed.
+    if app.database.server().major() >= 15 {
+        tables.push(("recent", 2));
+    }
+    for (table, rows) in tables {
         assert_eq!(number(&mut session, &format!("SELECT count(*) FROM {table}")).await.unwrap(), rows, "{table}");
     }
     for attempt in [
