@@ -9,9 +9,10 @@ use guardian_model::{
     },
     door::{DoorGrant, OpenDoor},
     import::{ImportReport, ImportTenants},
+    observation::{Observation, ObservationReceipt, ObservationReport, ObservationSummary},
     query::{
-        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, IncidentQuery, OperationQuery, RunQuery, TenantQuery,
-        VerifyQuery,
+        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, IncidentQuery, ObservationQuery, OperationQuery,
+        RunQuery, TenantQuery, VerifyQuery,
     },
     snapshot::Delta,
 };
@@ -200,6 +201,26 @@ impl Client {
     /// Reports what a gateway saw and the control plane has to put right.
     pub async fn gateway_event(&self, event: &GatewayEvent) -> Result<(), ClientError> {
         self.send_only(self.request(Method::POST, &["v1", "gateway-events"])?.json(event)).await
+    }
+
+    /// One page of what gateways observed of an application that is being adopted.
+    pub async fn observations(&self, query: &ObservationQuery) -> Result<Page<Observation>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "adoption", "observations"])?.query(query)).await
+    }
+
+    /// The same in sum.
+    pub async fn observation_summary(&self) -> Result<ObservationSummary, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "adoption", "observations", "summary"])?).await
+    }
+
+    /// Reports what a gateway observed.
+    pub async fn report_observations(&self, report: &ObservationReport) -> Result<ObservationReceipt, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "adoption", "observations"])?.json(report)).await
+    }
+
+    /// Forgets what was observed; gateways begin anew.
+    pub async fn clear_observations(&self) -> Result<(), ClientError> {
+        self.send_only(self.request(Method::DELETE, &["v1", "adoption", "observations"])?).await
     }
 
     /// One page of the audit log.

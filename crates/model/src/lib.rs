@@ -14,6 +14,7 @@ pub mod import;
 pub mod key;
 pub mod login;
 pub mod name;
+pub mod observation;
 pub mod operation;
 pub mod placement;
 pub mod query;

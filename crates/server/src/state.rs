@@ -6,7 +6,12 @@ use std::{
 };
 
 use guardian_lifecycle::Lifecycle;
-use guardian_model::{Permission, access::Actor, api::GatewayEvent};
+use guardian_model::{
+    Permission,
+    access::Actor,
+    api::GatewayEvent,
+    observation::{ObservationReceipt, ObservationReport},
+};
 use guardian_postgres::connect::Clusters;
 use guardian_store::Store;
 use tokio::sync::Semaphore;
@@ -95,6 +100,14 @@ impl AppState {
         let permit = permit.map_err(|refused| refused.to_string())?;
         let done = crate::api::gateway_events::put_right(self, &permit, event).await;
         done.map(drop).map_err(|error| error.detail().to_owned())
+    }
+
+    /// Takes in what the gateway of this process observed.
+    pub async fn observed(&self, report: &ObservationReport) -> Result<ObservationReceipt, String> {
+        let permit = Actor::system("gateway").permit(Permission::SnapshotRead, None);
+        let permit = permit.map_err(|refused| refused.to_string())?;
+        let taken = crate::api::observations::take(self, &permit, report).await;
+        taken.map_err(|error| error.detail().to_owned())
     }
 
     /// Tells where the SQL gateway of this process listens; it is shown with every new login. Untold: `gateway.listen`.

@@ -126,6 +126,12 @@ fn cases() -> Vec<Case> {
             .body(|_| Some(json!({ "kind": "password_refused", "cluster": "main", "role": "nobody" }))),
         // No position is known by this number, which only who may ask is told.
         Case::new("snapshot.changes", SnapshotRead, 410).query(|_| "?since=0&wait_seconds=0".to_owned()),
+        Case::new("observation.list", PlatformRead, 200),
+        Case::new("observation.summary", PlatformRead, 200),
+        Case::new("observation.report", SnapshotRead, 200).body(|_| {
+            Some(json!({ "generation": 0, "observations": [], "statements": 0, "looked_at": 0, "overlooked": 0, "direct": [] }))
+        }),
+        Case::new("observation.clear", SchemaWrite, 204),
         Case::new("run.read", PlatformRead, 200),
     ]
 }

@@ -257,6 +257,14 @@ impl Downstream {
         self.drop_unnamed();
     }
 
+    /// What a statement was prepared with: its text and types, as in a Parse behind the name.
+    pub(crate) fn text_and_types(&self, name: &[u8]) -> Option<Arc<[u8]>> {
+        match &self.unnamed {
+            Some(unnamed) if name.is_empty() => Some(unnamed.as_slice().into()),
+            _ => self.statements.get(name).filter(|statement| !statement.is_own()).map(|statement| (*statement.rest).into()),
+        }
+    }
+
     /// Gives back memory while the client is idle.
     pub(crate) fn rest(&mut self) {
         if self.unnamed.as_ref().is_some_and(|text| text.len() > 1024) {

@@ -18,12 +18,16 @@ use std::{
     time::Duration,
 };
 
-use guardian_model::config;
+use guardian_model::{
+    config,
+    observation::{ObservationReceipt, ObservationReport},
+};
 use mio::{Poll, Waker};
 
 use super::{
     listener::Listener,
     metrics::{self, Measured},
+    observe::{self, Observer},
     shared::{Event, Routes, Settled, Shared, WAKER},
     tls::{Acceptor, TlsError, TlsFiles},
     worker::{Answer, Ask, Mailbox, Message, Question, Worker},
@@ -135,6 +139,7 @@ impl Gateway {
             refusals: Mutex::new(BTreeMap::new()),
             retired: Mutex::new(Measured::default()),
             events,
+            observer: Observer::new(),
         });
         shared.routes.resolve(&shared.directory.view().installation.clusters);
         let mut handles = Vec::with_capacity(workers);
@@ -152,6 +157,11 @@ impl Gateway {
             let spawned = std::thread::Builder::new().name(format!("sql-{number}")).spawn(work);
             handles.push(spawned.map_err(GatewayError::Worker)?);
         }
+        let observing = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("sql-observer".to_owned())
+            .spawn(move || observe::work(&observing))
+            .map_err(GatewayError::Worker)?;
         let workers = Mutex::new(handles);
         let tenants_named_max = usize::from(config.metrics_tenants_max);
         Ok(Self { shared, workers, address, sockets, socket_path, tenants_named_max })
@@ -194,6 +204,7 @@ impl Gateway {
     /// Stops accepting, lets transactions end within the configured time, and ends the workers. Blocks.
     pub fn drain(&self) {
         self.stop_accepting();
+        self.shared.observer.stop();
         self.tell_all(|| Message::Drain);
         let handles = std::mem::take(&mut *self.workers.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
@@ -233,6 +244,21 @@ impl Gateway {
         let retired = *self.shared.retired.lock().unwrap_or_else(PoisonError::into_inner);
         let refusals = self.shared.refusals.lock().unwrap_or_else(PoisonError::into_inner).clone();
         metrics::render(tenants.into_iter().collect(), retired, &refusals, self.clients(), self.tenants_named_max)
+    }
+
+    /// What was observed since the last report, if there is anything to tell. It is either told, or given back.
+    pub fn observations(&self) -> Option<ObservationReport> {
+        self.shared.observer.report(observe::is_observing(&self.shared.directory.view()))
+    }
+
+    /// The control plane has the report.
+    pub fn observations_told(&self, report: &ObservationReport, receipt: ObservationReceipt) {
+        self.shared.observer.reported(report, receipt);
+    }
+
+    /// It could not be told: it goes into the next one.
+    pub fn observations_not_told(&self, report: &ObservationReport) {
+        self.shared.observer.not_reported(report);
     }
 
     fn tell_all(&self, message: impl Fn() -> Message) {

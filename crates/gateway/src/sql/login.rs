@@ -13,7 +13,7 @@ use guardian_pgwire::{
     startup::{self, FirstPacket, Startup},
 };
 
-use super::{refusal::Refusal, settings};
+use super::{observe, refusal::Refusal, settings};
 use crate::View;
 
 /// The database name that opens the admin console.
@@ -292,7 +292,10 @@ impl Asked {
             }
             LoginScope::AnyTenant { switch } => match self.sources.agreed(view)? {
                 Some(tenant) => Role::Tenant(serving(&tenant)?),
-                None if switch == guardian_model::Switch::Never => return Err(Refusal::NoTenant),
+                // An application that is observed may not name tenants yet: that is what is to be found out.
+                None if switch == guardian_model::Switch::Never && !observe::is_observing(view) => {
+                    return Err(Refusal::NoTenant);
+                }
                 None => Role::Unbound,
             },
         };

@@ -12,6 +12,7 @@ mod gateway;
 mod listener;
 mod login;
 mod metrics;
+mod observe;
 mod prepared;
 mod refusal;
 mod settings;

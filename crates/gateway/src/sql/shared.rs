@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 
 use super::{
     metrics::Measured,
+    observe::Observer,
     refusal::Refusal,
     tls::{self, Acceptor},
     worker::Mailbox,
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     /// What tenants did that no worker remembers.
     pub(crate) retired: Mutex<Measured>,
     pub(crate) events: Box<dyn Fn(Event) + Send + Sync>,
+    /// While an application is being adopted.
+    pub(crate) observer: Observer,
 }
 
 /// Where a cluster is, once its name is resolved.

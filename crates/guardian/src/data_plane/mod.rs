@@ -3,6 +3,7 @@
 mod keep;
 mod keys;
 mod metrics;
+mod observations;
 mod source;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -73,6 +74,7 @@ impl DataPlane {
         let sets = Arc::new(keys::Sets::new(kept_keys));
         let changed = Arc::new(Notify::new());
         work.spawn(source.clone().tell(events, stop.clone()));
+        work.spawn(source.clone().tell_observations(Arc::clone(&gateway), stop.clone()));
         work.spawn({
             let (directory, gateway, changed, stop) =
                 (Arc::clone(&directory), Arc::clone(&gateway), Arc::clone(&changed), stop.clone());

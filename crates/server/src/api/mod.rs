@@ -13,6 +13,7 @@ mod imports;
 mod incidents;
 mod logins;
 mod migrations;
+pub(crate) mod observations;
 mod operations;
 mod runs;
 mod snapshot;
@@ -48,6 +49,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(logins::routes())
         .merge(snapshot::routes())
         .merge(gateway_events::routes())
+        .merge(observations::routes())
         .merge(audit_log::routes())
         .merge(health::routes())
 }

@@ -12,7 +12,8 @@ impl Worker {
         if Arc::ptr_eq(&old, &view) {
             return;
         }
-        let tenants: Vec<usize> = self.tenants.iter().map(|(at, _)| at).collect();
+        self.take_over_stage(&old);
+        let tenants: Vec<usize> = self.tenants.iter().filter(|(_, tenant)| !tenant.nobody).map(|(at, _)| at).collect();
         for at in tenants {
             let tenant = &mut self.tenants[at];
             let Some(entry) = view.tenant(tenant.id) else {

@@ -319,6 +319,7 @@ impl Worker {
             told: told.unwrap_or_default(),
             wished: Rc::new(wished),
             server: None,
+            tap: None,
             queued: None,
             transactions: 0,
         };

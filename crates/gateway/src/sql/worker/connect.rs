@@ -33,7 +33,7 @@ pub(super) const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Sent in the start-up packet, which outranks `ALTER ROLE … SET`, and is what RESET and DISCARD return to. With the search
 /// path, which is the place's.
-const PINNED: [(&str, &str); 13] = [
+pub(crate) const PINNED: [(&str, &str); 13] = [
     ("application_name", ""),
     ("row_security", "on"),
     ("default_transaction_read_only", "off"),
@@ -406,7 +406,7 @@ fn send_startup(line: &mut Line, target: &Target) -> std::io::Result<()> {
 }
 
 /// An identifier within a search path.
-fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -107,7 +107,12 @@ impl Worker {
             frontend::write_query(&mut out, RESET);
             server.forget_settings();
         }
-        if server.target.is_row && (needs_reset || server.tag != Some(tenant_at)) {
+        if tenant.nobody && !server.target.observed {
+            self.keep_out(out);
+            self.fail_handover(at, "a client without a tenant, where nothing is observed");
+            return;
+        }
+        if server.target.is_row && !tenant.nobody && (needs_reset || server.tag != Some(tenant_at)) {
             let Some(capability) = tenant.entry.secret.as_ref().and_then(capability) else {
                 self.keep_out(out);
                 self.fail_handover(at, "the tenant's capability is malformed");
@@ -264,7 +269,7 @@ impl Worker {
 }
 
 /// The bytes of a capability.
-fn capability(secret: &Secret) -> Option<Zeroizing<[u8; 32]>> {
+pub(crate) fn capability(secret: &Secret) -> Option<Zeroizing<[u8; 32]>> {
     let digits = secret.expose().as_bytes();
     let mut bytes = Zeroizing::new([0; 32]);
     if digits.len() != 64 {

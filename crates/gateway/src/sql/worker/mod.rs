@@ -10,6 +10,7 @@ mod clock;
 mod connect;
 mod console;
 mod handover;
+mod observed;
 mod pool;
 mod servers;
 mod state;
@@ -35,10 +36,13 @@ use self::{
 };
 pub(crate) use self::{
     clients::Arrival,
+    connect::{PINNED, quoted},
     console::{Answer, Ask, Part, Question},
+    handover::capability,
 };
 use super::{
     listener::Listener,
+    observe,
     prepared::Statements,
     shared::{Shared, WAKER},
 };
@@ -124,6 +128,8 @@ pub(crate) struct Worker {
     mailbox: mpsc::Receiver<Message>,
     shared: Arc<Shared>,
     view: Arc<View>,
+    /// The application is being adopted, and observed: row tenants are served as its old role.
+    observing: bool,
     listeners: Vec<Listener>,
     /// The worker that the next accepted connection goes to.
     next_seat: usize,
@@ -158,14 +164,15 @@ impl Worker {
         for (at, listener) in listeners.iter_mut().enumerate() {
             listener.register(&registry, Subject::Listener(at).token())?;
         }
-        let now = Instant::now();
+        let (now, view) = (Instant::now(), shared.directory.view());
         let first = (number as u64) << 48;
         Ok(Self {
             number,
             poll,
             registry,
             mailbox,
-            view: shared.directory.view(),
+            observing: observe::is_observing(&view),
+            view,
             shared,
             listeners,
             next_seat: 0,

@@ -3,7 +3,7 @@
 use std::{cell::RefCell, collections::BTreeSet, collections::VecDeque, rc::Rc, sync::Arc};
 
 use guardian_model::{
-    ClusterName, Isolation, TenantId,
+    ClusterName, Isolation, Place, TenantId,
     placement::ApplicationRoles,
     snapshot::{Secret, SnapshotTenant},
 };
@@ -25,6 +25,17 @@ pub(super) enum Acquired {
     Queued,
 }
 
+/// Whose tables a server connection leads to.
+#[derive(Debug, Clone, Copy)]
+enum Tables {
+    /// One tenant's.
+    Own,
+    /// All row tenants', under every policy.
+    Shared,
+    /// The same, as the role that an application used before it was adopted.
+    Observed,
+}
+
 impl Worker {
     /// The slot of a tenant, made for a client that has proved it may be its.
     pub(super) fn tenant_slot(&mut self, entry: &Arc<SnapshotTenant>) -> Result<usize, Refusal> {
@@ -42,6 +53,7 @@ impl Worker {
         }
         let at = self.tenants.insert(Tenant {
             id: entry.id,
+            nobody: false,
             entry: Arc::clone(entry),
             limits,
             weight,
@@ -71,35 +83,31 @@ impl Worker {
         }
     }
 
-    fn target(&mut self, entry: &SnapshotTenant) -> Result<Rc<Target>, Refusal> {
+    pub(super) fn target(&mut self, entry: &SnapshotTenant) -> Result<Rc<Target>, Refusal> {
         let placement = &entry.placement;
-        let is_row = placement.isolation == Isolation::Row;
-        let password = if is_row { self.view.installation.application_password.clone() } else { entry.secret.clone() };
-        let password = password.ok_or_else(|| Refusal::Server("`guardian apply` has not run yet".to_owned()))?;
         let place = &placement.place;
-        Ok(self.target_of(&place.cluster, &place.database, &place.schema, &placement.role, is_row, password))
+        if placement.isolation == Isolation::Row {
+            return self.row_target(place);
+        }
+        let password = entry.secret.clone();
+        let password = password.ok_or_else(|| Refusal::Server("the tenant has no password".to_owned()))?;
+        Ok(self.target_of(place, &placement.role, Tables::Own, password))
     }
 
-    fn target_of(
-        &mut self,
-        cluster: &ClusterName,
-        database: &str,
-        schema: &str,
-        role: &str,
-        is_row: bool,
-        password: Secret,
-    ) -> Rc<Target> {
-        let key = (cluster.clone(), database.to_owned(), role.to_owned());
-        if let Some(target) = self.targets.get(&key).filter(|target| target.password == password && target.schema == schema)
+    fn target_of(&mut self, place: &Place, role: &str, tables: Tables, password: Secret) -> Rc<Target> {
+        let Place { cluster, database, schema } = place;
+        let key = (cluster.clone(), database.clone(), role.to_owned());
+        if let Some(target) = self.targets.get(&key).filter(|target| target.password == password && target.schema == *schema)
         {
             return Rc::clone(target);
         }
         let target = Rc::new(Target {
             cluster: cluster.clone(),
-            database: database.to_owned(),
+            database: database.clone(),
             role: role.to_owned(),
-            schema: schema.to_owned(),
-            is_row,
+            schema: schema.clone(),
+            is_row: !matches!(tables, Tables::Own),
+            observed: matches!(tables, Tables::Observed),
             password,
             base: RefCell::new(None),
             pins: RefCell::new(Vec::new()),
@@ -114,15 +122,23 @@ impl Worker {
     /// Where row tenants live: what clients without a tenant are told they are connected to.
     pub(super) fn shared_target(&mut self) -> Result<(Rc<Target>, usize), Refusal> {
         let installation = Arc::clone(&self.view.installation);
-        let password = installation.application_password.clone();
-        let password = password.ok_or_else(|| Refusal::Server("`guardian apply` has not run yet".to_owned()))?;
-        let role = ApplicationRoles::of(&installation.application).app;
         let place = &installation.shared;
-        let target = self.target_of(&place.cluster, &place.database, &place.schema, &role, true, password);
-        Ok((target, self.pool(&place.cluster, None)))
+        Ok((self.row_target(place)?, self.pool(&place.cluster, None)))
     }
 
-    fn pool(&mut self, cluster: &ClusterName, tenant: Option<TenantId>) -> usize {
+    /// Shared tables, as the role that serves them at present.
+    fn row_target(&mut self, place: &Place) -> Result<Rc<Target>, Refusal> {
+        let roles = ApplicationRoles::of(&self.view.installation.application);
+        let (role, tables, password) = if self.observing {
+            (roles.adopt, Tables::Observed, self.view.adoption.password.clone())
+        } else {
+            (roles.app, Tables::Shared, self.view.installation.application_password.clone())
+        };
+        let password = password.ok_or_else(|| Refusal::Server("`guardian apply` has not run yet".to_owned()))?;
+        Ok(self.target_of(place, &role, tables, password))
+    }
+
+    pub(super) fn pool(&mut self, cluster: &ClusterName, tenant: Option<TenantId>) -> usize {
         let options = &self.shared.options;
         let (_, shard) = self.shared.home(cluster, tenant);
         if let Some(at) = self.pools.iter().position(|pool| pool.cluster == *cluster && pool.shard == shard) {
@@ -368,7 +384,7 @@ impl Worker {
         }
     }
 
-    fn waits_for_welcome(&mut self, client: usize) -> bool {
+    pub(super) fn waits_for_welcome(&mut self, client: usize) -> bool {
         self.clients.get_mut(client).and_then(Client::session).is_some_and(|session| !session.welcomed)
     }
 }

@@ -146,6 +146,11 @@ impl Worker {
             if answered.reported {
                 session.told = server.up.settings.clone();
             }
+            if let Some(tap) = &mut session.tap {
+                let tenant = session.tenant.and_then(|tenant| self.tenants.get(tenant));
+                let tenant = tenant.filter(|tenant| !tenant.nobody).map(|tenant| &*tenant.entry);
+                tap.answered(answered.bytes, |heard, end| self.shared.observer.saw(tenant, heard, end));
+            }
         }
         if let Some(tenant) = server.holder {
             self.tenants[tenant].counts.sent += sent;
@@ -194,17 +199,24 @@ impl Worker {
         server.transaction_since = self.now;
         let Some(session) = self.clients.get_mut(client_at).and_then(Client::session) else { return };
         session.transactions += 1;
+        if let Some(tap) = &mut session.tap {
+            tap.settled();
+        }
         if session.down.is_within_message() {
             return;
         }
         if std::mem::take(&mut server.up.traces.discarded) {
             session.down.forget_statements();
         }
+        let is_suspect = server.up.traces.suspect && server.target.is_row;
         let is_session =
             session.tenant.is_some_and(|tenant| self.tenants[tenant].pooling == guardian_model::Pooling::Session);
         if !is_session {
             self.release(at, client_at);
-        } else if server.up.traces.suspect && server.target.is_row {
+        } else if self.is_outdated(at) {
+            // What its session holds cannot be taken along to another role.
+            self.end_client(client_at, &Refusal::Changed);
+        } else if is_suspect {
             self.enter_again(at, client_at);
         }
     }

@@ -19,6 +19,7 @@ use crate::sql::{
     downstream::Downstream,
     login::{Channel, Login},
     metrics::Measured,
+    observe::Tap,
     refusal::Refusal,
     settings::Settings,
     socket::Socket,
@@ -152,6 +153,8 @@ pub(super) struct Session {
     /// Settings of its start-up packet, which a server connection is given with every hand-over.
     pub(super) wished: Wishes,
     pub(super) server: Option<usize>,
+    /// Listens while the application is observed.
+    pub(super) tap: Option<Box<Tap>>,
     /// Waits for a server connection, since.
     pub(super) queued: Option<Instant>,
     /// Was told that it is in.
@@ -252,6 +255,8 @@ pub(super) struct Target {
     pub(super) role: String,
     pub(super) schema: String,
     pub(super) is_row: bool,
+    /// As the role that the application used before: not everything is enforced there.
+    pub(super) observed: bool,
     pub(super) password: Secret,
     /// What servers report before anybody sets anything; known from the first connection on.
     pub(super) base: RefCell<Option<Arc<Settings>>>,
@@ -282,6 +287,8 @@ impl Target {
 /// A tenant that has or had clients here.
 pub(super) struct Tenant {
     pub(super) id: TenantId,
+    /// Nobody: clients of an application that is being observed which named no tenant. It has no context to enter.
+    pub(super) nobody: bool,
     pub(super) entry: Arc<SnapshotTenant>,
     pub(super) limits: Limits,
     pub(super) weight: u16,

@@ -79,7 +79,8 @@ impl Worker {
         let may_not = |by| Refusal::MayNotSwitch { login: login.name.clone(), by };
         match switch::own(text).ok_or(Refusal::SwitchMalformed)? {
             Own::ShowTenant => {
-                let slug = tenant.map_or_else(String::new, |tenant| self.tenants[tenant].entry.slug.to_string());
+                let tenant = tenant.map(|tenant| &self.tenants[tenant]).filter(|tenant| !tenant.nobody);
+                let slug = tenant.map_or_else(String::new, |tenant| tenant.entry.slug.to_string());
                 if is_simple {
                     backend::write_row_description(out, &["guardian.tenant"]);
                 }

@@ -3,7 +3,7 @@
 use super::{
     Worker,
     pool::Acquired,
-    state::{Client, ServerState, Stage},
+    state::{Client, ServerState, Session, Stage},
 };
 use crate::sql::{
     downstream::{Names, Opening, Step},
@@ -225,7 +225,7 @@ impl Worker {
         }
         let expired = session.bound_until_s.is_some_and(|until| until <= now_s());
         let acquired = match session.tenant {
-            None => Err(Refusal::NoTenant),
+            None => self.bind_to_nobody(at).and_then(|nobody| self.acquire(at, nobody)),
             Some(_) if expired => Err(Refusal::IdentityExpired),
             Some(tenant) => self.acquire(at, tenant),
         };
@@ -278,6 +278,12 @@ impl Worker {
             self.end_client(at, &Refusal::ServerLost);
             return Flow::Gone;
         };
+        if self.observing && server.target.observed {
+            // Only from the beginning of something of its own on.
+            if session.tap.is_none() && server.up.is_settled() && !session.down.is_within_message() {
+                session.tap = Some(Box::default());
+            }
+        }
         let forwarded = session.down.forward(bytes, &mut server.up, &mut self.statements, names, &mut out);
         let (consumed, step, sent) = match forwarded {
             Ok(forwarded) => {
@@ -295,6 +301,9 @@ impl Worker {
             }
         };
         self.keep_out(out);
+        if let Some(Session { tap: Some(tap), down, .. }) = self.clients.get_mut(at).and_then(Client::session) {
+            tap.sent(&bytes[..consumed], |name| down.text_and_types(name));
+        }
         if sent.is_err() {
             // Why the server closed the connection may still be there to be read.
             self.servers[server_at].line.has_more(true);
