@@ -3,6 +3,7 @@
 //! Everything about tenants goes through the API, by [`guardian_client`]; only `up`, `gateway`, `audit`, `init`, `psql`,
 //! `completions` and `generate` do something on this machine. No subcommand opens Guardian's own database.
 
+mod adopt;
 mod apply;
 mod audit;
 mod audit_log;
@@ -106,6 +107,8 @@ pub(crate) enum Command {
     Apply(apply::Apply),
     Migrate(migrate::Migrate),
     #[command(subcommand)]
+    Adopt(adopt::Adopt),
+    #[command(subcommand)]
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     Tier(tier::Tier),
@@ -152,6 +155,7 @@ impl Cli {
             Command::Plan(command) => command.run(&global.client()?, output).await,
             Command::Apply(command) => command.run(&global.client()?, output).await,
             Command::Migrate(command) => command.run(&global.client()?, output).await,
+            Command::Adopt(command) => command.run(&global.client()?, output).await,
             Command::Tenant(command) => command.run(&global.client()?, output).await,
             Command::Tier(command) => command.run(&global.client()?, output).await,
             Command::Login(command) => command.run(&global.client()?, output).await,

@@ -75,19 +75,23 @@ fn show(page: &Page<Observation>, summary: &ObservationSummary, output: Output) 
     Ok(())
 }
 
+fn many(count: u64, noun: &str) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), noun)
+}
+
 /// The sum, a line each; also for `guardian adopt status`.
 pub(crate) fn summed(summary: &ObservationSummary) -> Vec<String> {
     let mut lines = vec![format!(
         "{} ran through gateways; {} looked at, {} for which there was no room or time, or that could not be looked at",
-        counted(summary.statements, "statement"),
+        many(summary.statements, "statement"),
         summary.looked_at,
         summary.overlooked,
     )];
     for table in &summary.tables {
-        lines.push(format!("{}: {} to work on", table.table, counted(table.need_work, "statement")));
+        lines.push(format!("{}: {} to work on", table.table, many(table.need_work, "statement")));
     }
     if summary.elsewhere > 0 {
-        lines.push(format!("on no table that is known: {} to work on", counted(summary.elsewhere, "statement")));
+        lines.push(format!("on no table that is known: {} to work on", many(summary.elsewhere, "statement")));
     }
     for direct in &summary.direct {
         let name = if direct.application_name.is_empty() { "without a name" } else { &direct.application_name };
@@ -95,7 +99,7 @@ pub(crate) fn summed(summary: &ObservationSummary) -> Vec<String> {
         lines.push(format!(
             "connects past the gateway as {}: {name} from {address} ({}): it will see nothing once everything is enforced",
             direct.role,
-            counted(direct.sessions.into(), "session"),
+            many(direct.sessions.into(), "session"),
         ));
     }
     if summary.full {
