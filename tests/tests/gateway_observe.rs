@@ -140,7 +140,7 @@ fn with_parameter(client: &mut Wire, sql: &str, parameter: &str) -> guardian_tes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_would_fare_otherwise_is_reported_and_nothing_is_refused_or_told() {
-    let server = Server::shared().await;
+    let server = &Server::shared();
     let shop = Shop::open(server).await;
     shop.observe().await;
     let mut client = shop.gateway.connect(&shop.a);
@@ -222,7 +222,7 @@ async fn what_would_fare_otherwise_is_reported_and_nothing_is_refused_or_told() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn observing_goes_on_after_a_kill_and_begins_anew_after_a_fix() {
-    let server = Server::shared().await;
+    let server = &Server::shared();
     let mut shop = Shop::open(server).await;
     shop.observe().await;
     shop.gateway.connect(&shop.a).query("SELECT note AS before FROM ledger");
@@ -270,7 +270,7 @@ async fn observing_goes_on_after_a_kill_and_begins_anew_after_a_fix() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_is_served_as_the_old_role_unless_the_application_is_observed() {
-    let server = Server::shared().await;
+    let server = &Server::shared();
     let shop = Shop::open(server).await;
     let no_tenant = |worker: &mut Wire| worker.query("SELECT 1").code().to_owned();
     shop.until_served_as("app");

@@ -140,8 +140,6 @@ pub struct ObservationReport {
     pub looked_at: u64,
     /// How many of them there was no room or time for.
     pub overlooked: u64,
-    /// Who connects past the gateway: at most 100.
-    pub direct: Vec<DirectSessions>,
 }
 
 /// The answer to a report.

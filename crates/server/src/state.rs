@@ -2,7 +2,8 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
 };
 
 use guardian_lifecycle::Lifecycle;
@@ -22,6 +23,9 @@ use crate::{config::ConfigSource, endpoint::Endpoints, feed::Publisher, openapi:
 
 /// Whole snapshots on their way out at once: each is up to a hundred megabytes of reading.
 const SNAPSHOTS_MAX: usize = 8;
+
+/// How often somebody looks for sessions past the gateway, however often gateways report.
+const LOOK_PAST_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Everything that a handler reaches. Cheap to clone.
 #[derive(Clone)]
@@ -45,6 +49,7 @@ struct Shared {
     /// Whole snapshots on their way out.
     snapshots: Arc<Semaphore>,
     sql_address: OnceLock<SocketAddr>,
+    looked_past: Mutex<Option<Instant>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -71,6 +76,7 @@ impl AppState {
             ),
             snapshots: Arc::new(Semaphore::new(SNAPSHOTS_MAX)),
             sql_address: OnceLock::new(),
+            looked_past: Mutex::new(None),
             tasks: TaskTracker::new(),
             stop,
         };
@@ -108,6 +114,16 @@ impl AppState {
         let permit = permit.map_err(|refused| refused.to_string())?;
         let taken = crate::api::observations::take(self, &permit, report).await;
         taken.map_err(|error| error.detail().to_owned())
+    }
+
+    /// Whether the last look for sessions past the gateway is long ago; then the caller looks.
+    pub(crate) fn is_time_to_look_past(&self) -> bool {
+        let mut looked = self.shared.looked_past.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = looked.is_none_or(|at| at.elapsed() >= LOOK_PAST_INTERVAL);
+        if is_time {
+            *looked = Some(Instant::now());
+        }
+        is_time
     }
 
     /// Tells where the SQL gateway of this process listens; it is shown with every new login. Untold: `gateway.listen`.

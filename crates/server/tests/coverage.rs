@@ -129,7 +129,7 @@ fn cases() -> Vec<Case> {
         Case::new("observation.list", PlatformRead, 200),
         Case::new("observation.summary", PlatformRead, 200),
         Case::new("observation.report", SnapshotRead, 200).body(|_| {
-            Some(json!({ "generation": 0, "observations": [], "statements": 0, "looked_at": 0, "overlooked": 0, "direct": [] }))
+            Some(json!({ "generation": 0, "observations": [], "statements": 0, "looked_at": 0, "overlooked": 0 }))
         }),
         Case::new("observation.clear", SchemaWrite, 204),
         Case::new("run.read", PlatformRead, 200),

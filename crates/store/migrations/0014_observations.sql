@@ -30,7 +30,7 @@ CREATE TABLE observed_session (
 
 -- One row. The generation goes up when the observations are cleared.
 CREATE TABLE observation_total (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    is_only boolean PRIMARY KEY DEFAULT true CHECK (is_only),
     generation bigint NOT NULL DEFAULT 1,
     statements bigint NOT NULL DEFAULT 0,
     looked_at bigint NOT NULL DEFAULT 0,

@@ -25,9 +25,9 @@ use crate::{
 pub const OBSERVATIONS_MAX: i64 = 10_000;
 /// Statements of one report.
 const REPORTED_MAX: usize = 500;
-/// Kinds of sessions past the gateway that are kept, and those of one report.
+/// Kinds of sessions past the gateway that are kept, and those of one look.
 const SESSIONS_MAX: i64 = 1000;
-const SESSIONS_REPORTED_MAX: usize = 100;
+const SESSIONS_AT_ONCE_MAX: usize = 100;
 /// Characters of a statement and of any other text, and tables of a statement.
 const STATEMENT_CHARS_MAX: usize = 1100;
 const TEXT_CHARS_MAX: usize = 300;
@@ -104,9 +104,6 @@ fn check(report: &ObservationReport) -> Result<(), ReportError> {
     if report.observations.len() > REPORTED_MAX || report.fine.len() > REPORTED_MAX {
         return Err(ReportError::Malformed("it has more than 500 statements"));
     }
-    if report.direct.len() > SESSIONS_REPORTED_MAX {
-        return Err(ReportError::Malformed("it has more than 100 kinds of sessions"));
-    }
     if report.observations.iter().any(|found| found.verdict == ObservationVerdict::Fine) {
         return Err(ReportError::Malformed("a statement that is fine is named by its fingerprint"));
     }
@@ -118,12 +115,13 @@ fn check(report: &ObservationReport) -> Result<(), ReportError> {
 }
 
 impl Store {
-    /// Takes in what a gateway saw. A report of before the observations were cleared is not taken. New statements leave an entry in
+    /// Takes in what a gateway saw, and who connected past it. A report of before the observations were cleared is not taken. New statements leave an entry in
     /// the audit log, in sum; counts do not.
     pub async fn report_observations(
         &self,
         permit: &Permit,
         report: &ObservationReport,
+        direct: &[DirectSessions],
     ) -> Result<ObservationReceipt, ReportError> {
         const DOING: &str = "keep what a gateway observed";
         covers(permit, Permission::SnapshotRead, None)?;
@@ -148,7 +146,7 @@ impl Store {
             .execute(&mut *transaction)
             .await
             .doing(DOING)?;
-        for direct in &report.direct {
+        for direct in direct.iter().take(SESSIONS_AT_ONCE_MAX) {
             sqlx::query(
                 "INSERT INTO observed_session (role, application_name, client_address, sessions, last_seen)
                  SELECT $1, $2, $3, $4, now() WHERE (SELECT count(*) FROM observed_session) < $5

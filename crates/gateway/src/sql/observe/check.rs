@@ -324,25 +324,6 @@ impl Checker {
         }
         Ok(returned[0] != returned[1])
     }
-
-    /// Sessions of the role that the application uses, other than the gateway's: role, name, address, and how many.
-    pub(crate) fn direct_sessions(&mut self) -> Result<Vec<(String, String, String, u32)>, Broken> {
-        let rows = self.present.rows(
-            "SELECT a.usename, coalesce(a.application_name, ''), coalesce(pg_catalog.host(a.client_addr), ''), pg_catalog.count(*)
-             FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_auth_members m ON m.roleid = a.usesysid
-             JOIN pg_catalog.pg_roles r ON r.oid = m.member AND r.rolname = current_user
-             WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend'
-             GROUP BY 1, 2, 3 ORDER BY 4 DESC LIMIT 100",
-        )?;
-        let rows = rows.unwrap_or_default().into_iter();
-        let sessions = rows.filter_map(|row| match <[Option<String>; 4]>::try_from(row) {
-            Ok([Some(role), Some(name), Some(address), Some(count)]) if role != self.application_role => {
-                Some((role, name, address, count.parse().ok()?))
-            }
-            _ => None,
-        });
-        Ok(sessions.collect())
-    }
 }
 
 /// A statement as the extended protocol takes it.

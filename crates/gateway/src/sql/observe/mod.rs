@@ -24,7 +24,7 @@ use std::{
 
 use aws_lc_rs::digest::{SHA256, digest};
 use guardian_model::{
-    observation::{DirectSessions, ObservationReceipt, ObservationReport, ObservationVerdict},
+    observation::{ObservationReceipt, ObservationReport, ObservationVerdict},
     placement::ApplicationRoles,
     snapshot::SnapshotTenant,
 };
@@ -47,8 +47,6 @@ pub(crate) const NO_TENANT: &str = "the client named no tenant; the gateway refu
 const QUEUE_LEN_MAX: usize = 1024;
 /// How often the thread looks up from waiting.
 const LOOK_UP: Duration = Duration::from_millis(500);
-/// How often sessions past the gateway are looked for.
-const SESSIONS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long after a failure nobody tries to connect again.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How often the control plane is told that there is nothing to tell: it answers whether to begin anew.
@@ -71,7 +69,6 @@ pub(crate) struct Observer {
 #[derive(Default)]
 struct State {
     table: Table,
-    direct: Vec<DirectSessions>,
     /// What the control plane said last.
     generation: Option<u64>,
     reported_at: Option<Instant>,
@@ -136,7 +133,6 @@ impl Observer {
             statements: totals.statements,
             looked_at: totals.looked_at,
             overlooked: totals.overlooked,
-            direct: std::mem::take(&mut state.direct),
         })
     }
 
@@ -167,7 +163,7 @@ fn fingerprint(text: &str, has_tenant: bool) -> u64 {
 pub(crate) fn work(shared: &Arc<Shared>) {
     let observer = &shared.observer;
     let Some(samples) = observer.samples.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-    let mut looking = Looking { shared, doors: None, checker: None, retry_at: None, sessions_at: Instant::now() };
+    let mut looking = Looking { shared, doors: None, checker: None, retry_at: None };
     while !observer.stopped.load(Ordering::Relaxed) {
         let sample = match samples.recv_timeout(LOOK_UP) {
             Ok(sample) => Some(sample),
@@ -188,7 +184,6 @@ struct Looking<'a> {
     doors: Option<(Door, Door)>,
     checker: Option<Checker>,
     retry_at: Option<Instant>,
-    sessions_at: Instant,
 }
 
 impl Looking<'_> {
@@ -209,10 +204,6 @@ impl Looking<'_> {
                 Verdict::new(ObservationVerdict::NotLookedAt, "the observer lost its connection")
             });
             observer.state().table.judged(sample.fingerprint, verdict);
-        }
-        if Instant::now() >= self.sessions_at {
-            self.sessions_at = Instant::now() + SESSIONS_INTERVAL;
-            self.look_for_sessions();
         }
     }
 
@@ -243,28 +234,6 @@ impl Looking<'_> {
             }
         }
     }
-
-    fn look_for_sessions(&mut self) {
-        let Some(checker) = &mut self.checker else { return };
-        let Ok(found) = checker.direct_sessions() else {
-            self.checker = None;
-            return;
-        };
-        let last_seen = jiff::Timestamp::now();
-        let direct = found.into_iter().map(|(role, application_name, client_address, sessions)| DirectSessions {
-            role,
-            application_name: one_line(&application_name),
-            client_address,
-            sessions,
-            last_seen,
-        });
-        self.shared.observer.state().direct = direct.collect();
-    }
-}
-
-/// A name that a client gave itself, as it may be shown.
-fn one_line(name: &str) -> String {
-    name.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(64).collect()
 }
 
 /// As the application's own role, and as the role that serves it now.
