@@ -211,7 +211,10 @@ async fn what_would_fare_otherwise_is_reported_and_nothing_is_refused_or_told() 
     told += &shop.gateway.installation.run(["audit-log", "list", "--all", "--json"]);
     let mut control = shop.gateway.installation.control().connect().await;
     for table in ["observation", "observed_session", "observation_total", "audit_entry"] {
-        let rows = control.fetch_all(AssertSqlSafe(format!("SELECT t::text FROM {table} t"))).await.expect("read the store");
+        let rows = control
+            .fetch_all(AssertSqlSafe(format!("SELECT t::text FROM guardian_store.{table} t")))
+            .await
+            .expect("read the store");
         told.extend(rows.iter().map(|row| row.get::<String, _>(0)));
     }
     assert!(told.contains("nobodys"), "the statements themselves are there: {told}");

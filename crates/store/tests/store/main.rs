@@ -11,6 +11,7 @@ mod idempotency;
 mod imports;
 mod lists;
 mod logins;
+mod observations;
 mod opening;
 mod operations;
 mod runs;
