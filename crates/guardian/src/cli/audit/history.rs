@@ -21,10 +21,16 @@ struct History {
 pub(super) async fn show(client: &Client, place: Option<String>, output: Output) -> anyhow::Result<()> {
     let audits =
         client.audits(&AuditRunQuery { cursor: None, limit: Some(AUDITS_SHOWN), place: place.clone() }).await?.items;
-    let findings = client.audit_findings(&AuditFindingQuery { gone: true, place }).await?;
+    let findings = client.audit_findings(&AuditFindingQuery { gone: true, place: place.clone() }).await?;
     output.result(&History { audits, findings }, |History { audits, findings }| {
-        if audits.is_empty() {
-            return output.line("no audit was made yet; the first is some minutes after `guardian up`, if [audit] in guardian.toml wants any");
+        match &place {
+            Some(place) if audits.is_empty() => {
+                return output.line(format!("no audit of `{place}` is kept; `guardian audit --history` names the places"));
+            }
+            None if audits.is_empty() => {
+                return output.line("no audit was made yet; the first is some minutes after `guardian up`, if [audit] in guardian.toml wants any");
+            }
+            _ => {}
         }
         output.table(runs(audits))?;
         output.table(found(findings))

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test has no better use for an error")]
 
+mod history;
+mod migrations;
+
 use std::{
     fs,
     path::Path,
@@ -177,59 +180,4 @@ fn a_rule_is_explained_and_an_unknown_one_refused() {
     assert_eq!(explained.status.code(), Some(0));
     assert!(text(&explained.stdout).starts_with("# GRD-PG-001: ") && text(&explained.stdout).contains("## Near miss"));
     assert_eq!(guardian(folder.path(), &["--explain", "GRD-PG-000"]).status.code(), Some(2));
-}
-
-fn migrations(files: &[(&str, &str)]) -> TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("m")).unwrap();
-    for (name, sql) in files {
-        fs::write(folder.path().join("m").join(name), sql).unwrap();
-    }
-    folder
-}
-
-#[test]
-fn migrations_are_audited_on_a_server_of_their_own() {
-    let folder = migrations(&[
-        ("V2__grant.sql", "GRANT SELECT ON orders TO shop_app;\nCREATE INDEX CONCURRENTLY ON orders (id);"),
-        (
-            "V10__lines.sql",
-            "BEGIN; CREATE TABLE lines (tenant_id uuid, order_id uuid); COMMIT; GRANT SELECT ON lines TO shop_app",
-        ),
-        ("V1__orders.sql", "CREATE TABLE orders (tenant_id uuid NOT NULL, id uuid, PRIMARY KEY (tenant_id, id));"),
-        ("V2__grant.down.sql", "DROP TABLE orders;"),
-        ("README.md", "not SQL"),
-    ]);
-    let output = guardian(folder.path(), &["--migrations", "m", "--app-role", "shop_app", "--json"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
-    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let open: Vec<_> = report["findings"].as_array().unwrap().iter().filter(|it| it["rule"] == "GRD-PG-001").collect();
-    let objects: Vec<_> = open.iter().map(|it| it["object"]["identity"].as_str().unwrap()).collect();
-    assert_eq!(objects, ["public.lines", "public.orders"]);
-    let left_out: Vec<_> = report["left_out"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
-    let about_the_server = |id: &str| left_out.iter().any(|left| left == id);
-    for judged in ["GRD-PG-001", "GRD-PG-101", "GRD-PG-205", "GRD-PG-213"] {
-        assert!(!about_the_server(judged), "{left_out:?}");
-    }
-    assert!(about_the_server("GRD-PG-507"), "{left_out:?}");
-    let of_left_out =
-        report["findings"].as_array().unwrap().iter().filter(|it| about_the_server(it["rule"].as_str().unwrap()));
-    assert_eq!(of_left_out.count(), 0);
-}
-
-#[test]
-fn a_migration_that_fails_is_named_with_its_line() {
-    let fails = |files: &[(&str, &str)]| {
-        let folder = migrations(files);
-        let output = guardian(folder.path(), &["--migrations", "m", "--app-role", "shop_app", "--quiet"]);
-        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
-        text(&output.stderr)
-    };
-    let told = fails(&[("1.sql", "CREATE TABLE a ();\n\nCREATE TABLE b (\n  c integr\n);")]);
-    assert!(told.contains("m/1.sql:4: type \"integr\" does not exist"), "{told}");
-    let told = fails(&[("1.sql", "CREATE TABLE a ();"), ("2.sql", "GRANT SELECT ON a TO other_role;")]);
-    assert!(told.contains("m/2.sql:1: role \"other_role\" does not exist") && told.contains("--app-role"), "{told}");
-    let told = fails(&[("1.sql", "SELECT 1;\n\\i other.sql\n")]);
-    assert!(told.contains("m/1.sql:2: a line that begins with a backslash is psql's"), "{told}");
-    assert!(fails(&[("1.txt", "")]).contains("there is no `.sql` file in `m`"));
 }
