@@ -8,10 +8,13 @@ use std::{path::PathBuf, time::Duration};
 
 use axum::http::Method;
 use common::{World, permit, slug};
-use guardian_model::{Permission, Role, Tenant, TenantState, api::CreateTenant};
-use guardian_server::audits::{Audited, audit, audit_tenants};
+use guardian_model::{Permission, Place, Placement, Role, Tenant, TenantState, api::CreateTenant};
+use guardian_server::{
+    AppState, ConfigSource,
+    audits::{Audited, audit, audit_tenants},
+};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 const NOW: Duration = Duration::ZERO;
@@ -85,7 +88,12 @@ async fn an_audit_without_a_verdict_says_why_and_forgets_nothing() {
 
 /// A tenant with a schema of its own.
 async fn bridge(world: &World) -> Tenant {
-    let create = CreateTenant { slug: slug("bridge"), tier: "business".parse().unwrap(), key: None };
+    tenant(world, "business").await
+}
+
+/// A tenant with a place of its own.
+async fn tenant(world: &World, tier: &str) -> Tenant {
+    let create = CreateTenant { slug: slug(tier), tier: tier.parse().unwrap(), key: None };
     let made = world.state.lifecycle.create(&permit(Permission::TenantWrite, None), create, None).await.unwrap();
     loop {
         let tenant = world.store.tenant(&made.tenant.id.into()).await.unwrap().unwrap();
@@ -154,4 +162,67 @@ async fn places_of_tenants_own_are_audited_in_turn_and_raise_incidents_by_name()
     assert!(!of(&one).await);
     let incidents = list(&world, &token, "/v1/incidents").await;
     assert!(!incidents.iter().any(|it| it["id"] == incident.to_string() && it["closed_at"].is_null()), "{incidents:?}");
+}
+
+/// The same control plane with this many tenants' places a pass.
+fn each_time(world: &World, tenants: u16) -> AppState {
+    let AppState { store, lifecycle, clusters, .. } = world.state.clone();
+    let mut config = world.config.clone();
+    config.audit.tenants_each_time = tenants;
+    let read = config.clone();
+    let source = ConfigSource::new(config, PathBuf::from("."), move || Ok(read.clone()));
+    AppState::new(store, lifecycle, clusters, source, CancellationToken::new())
+}
+
+#[tokio::test]
+async fn of_many_tenants_those_audited_longest_ago_come_first() {
+    let world = World::hardened().await;
+    let stop = CancellationToken::new();
+    tokio::spawn(world.state.lifecycle.clone().work(stop.clone()));
+    let _working = stop.drop_guard();
+    let tenants = [bridge(&world).await, tenant(&world, "enterprise").await, bridge(&world).await];
+    let pooled = world.tenant("pooled").await;
+    let places = tenants.each_ref().map(|tenant| tenant.placement.place.clone());
+    assert!(places.iter().all(|place| *place != pooled.tenant.placement.place), "only these have a place of their own");
+
+    let (one, two) = (each_time(&world, 1), each_time(&world, 2));
+    let pass = async |state: &AppState, every| -> Vec<Place> {
+        let came = audit_tenants(state, every).await.unwrap();
+        came.into_iter()
+            .map(|(place, audited)| {
+                assert!(matches!(audited, Audited::Done { incident: None, .. }), "{place}: {audited:?}");
+                place
+            })
+            .collect()
+    };
+    assert!(pass(&each_time(&world, 0), NOW).await.is_empty(), "0: none");
+    let first = pass(&two, NOW).await;
+    assert!(first.len() == 2 && !first.contains(&places[2]), "two of the three, the oldest tenants first: {first:?}");
+    assert_eq!(pass(&one, NOW).await, places[2..], "which the pass before left out");
+    // Within a pass each database is read once, so the two may have been in any order.
+    assert_eq!(pass(&one, NOW).await, first[..1], "then the one of longest ago");
+    assert_eq!(pass(&one, NOW).await, first[1..]);
+    assert_eq!(pass(&one, NOW).await, places[2..], "and so on in turn");
+    assert!(pass(&two, Duration::from_hours(1)).await.is_empty(), "none is due");
+
+    // A database of a tenant's own is read for itself: nothing of it is found in another's place.
+    let Placement { place, role, .. } = &tenants[1].placement;
+    let sql = format!(
+        "CREATE SCHEMA beside; CREATE TABLE beside.open (tenant_id uuid NOT NULL, note text); \
+         GRANT USAGE ON SCHEMA beside TO \"{role}\"; GRANT SELECT ON beside.open TO \"{role}\""
+    );
+    let mut connection = world.state.clusters.connect(&place.cluster, &place.database).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let came = audit_tenants(&each_time(&world, 3), NOW).await.unwrap();
+    assert_eq!(came.len(), 3);
+    for (audited_place, audited) in &came {
+        let Audited::Done { incident, .. } = audited else { panic!("{audited_place}: {audited:?}") };
+        assert_eq!(incident.is_some(), audited_place == place, "{audited_place}: {audited:?}");
+    }
+    let (token, _) = world.token(Role::Auditor, None).await;
+    let there = list(&world, &token, &format!("/v1/audits/findings?place={place}")).await;
+    assert!(there.iter().any(|it| it["rule"] == "GRD-PG-001" && it["object"] == "beside.open"), "{there:#?}");
+    let of_server = there.iter().filter(|it| it["rule"].as_str().unwrap().starts_with("GRD-PG-5"));
+    assert_eq!(of_server.count(), 0, "what is to be said of the server is said of the shared place");
 }
