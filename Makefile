@@ -15,7 +15,7 @@ CARGO := $(if $(shell command -v mold),mold -run cargo,cargo)
 HAS_NEXTEST := $(shell cargo nextest --version 2>/dev/null)
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test lint generate matrix drivers drivers-full bench-postgres bench-audit bench-control bench-sql-gateway bench-fleet tools
+.PHONY: help demo test lint generate matrix test-matrix drivers drivers-full bench-postgres bench-audit bench-control bench-sql-gateway bench-fleet tools
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ generate: tools ## Write the generated files anew: the API, the schema of guardi
 
 matrix: ## Fetch PostgreSQL 13, 14 and 18, so that the tests run on them too
 	@scripts/fetch-matrix.sh "$(GUARDIAN_PG_MATRIX)"
+
+test-matrix: tools ## Run every case of the audit's rules on PostgreSQL 13, 14 and 18
+	@scripts/fetch-matrix.sh "$(GUARDIAN_PG_MATRIX)"
+	for major in 13 14 18; do GUARDIAN_TEST_POSTGRES=$$major cargo test --package guardian-audit --test rules || exit 1; done
 
 drivers: ## Fetch client drivers and their own test suites, so that the tests run them through the gateway
 	@scripts/fetch-drivers.sh "$(GUARDIAN_CACHE)/drivers"

@@ -63,14 +63,8 @@ impl Server {
     ///
     /// `GUARDIAN_TEST_POSTGRES=18` runs the tests on another version out of the matrix.
     pub fn shared() -> Self {
-        static SHARED: LazyLock<Server> = LazyLock::new(|| {
-            let wanted = env::var("GUARDIAN_TEST_POSTGRES").ok().filter(|major| !major.is_empty());
-            let binaries = match wanted {
-                Some(major) => or_panic("find PostgreSQL", of_matrix(major.parse().unwrap_or_default())),
-                None => or_panic("find PostgreSQL", Binaries::newest().map_err(Into::into)),
-            };
-            or_panic("start the shared server", Server::share(binaries))
-        });
+        static SHARED: LazyLock<Server> =
+            LazyLock::new(|| or_panic("start the shared server", wanted().and_then(Server::share)));
         SHARED.clone()
     }
 
@@ -94,7 +88,7 @@ impl Server {
     pub fn own_with(settings: &[(&str, &str)]) -> Self {
         or_panic(
             "start a server",
-            Binaries::newest().map_err(Into::into).and_then(|binaries| {
+            wanted().and_then(|binaries| {
                 let folder = base().join(unique("guardian-own"));
                 Self::obtain(binaries, folder, OWN_IDLE, settings)
             }),
@@ -194,8 +188,7 @@ impl Server {
 
     /// Starts it again after [`Server::kill`], on the same port.
     pub fn restart(&self) {
-        let binaries = Binaries::newest().map_err(anyhow::Error::from);
-        let started = binaries
+        let started = wanted()
             .and_then(|binaries| Ok(LocalCluster::start_with(binaries, &StateLock::acquire(&self.folder)?, &SETTINGS)?));
         assert_eq!(or_panic("restart the server", started).port(), self.access.port, "the port was taken meanwhile");
     }
@@ -237,6 +230,14 @@ impl Access {
 /// Root's TMPDIR may be out of reach for the user that runs PostgreSQL.
 fn base() -> PathBuf {
     if rustix::process::geteuid().is_root() { PathBuf::from("/tmp") } else { env::temp_dir() }
+}
+
+/// The PostgreSQL that the tests run on: the newest that is installed, or the one that `GUARDIAN_TEST_POSTGRES` names.
+fn wanted() -> anyhow::Result<Binaries> {
+    match env::var("GUARDIAN_TEST_POSTGRES").ok().filter(|major| !major.is_empty()) {
+        Some(major) => of_matrix(major.parse().context("GUARDIAN_TEST_POSTGRES is no major version")?),
+        None => Ok(Binaries::newest()?),
+    }
 }
 
 /// The folder that `make matrix` fills: `<folder>/<major>/bin`.

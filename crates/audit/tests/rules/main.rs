@@ -8,3 +8,4 @@ mod cases;
 mod meta;
 mod tenancy;
 mod truth;
+mod versions;

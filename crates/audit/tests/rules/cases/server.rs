@@ -98,7 +98,7 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
-    NearMiss::new("GRD-PG-501", "the newest", "SELECT"),
+    NearMiss::new("GRD-PG-501", "the newest", "SELECT").since(14),
     NearMiss::new("GRD-PG-502", "14 on its last day", "SELECT").pretending(on_the_last_day_of_14),
     NearMiss::new("GRD-PG-503", "not for PUBLIC", OLD_VIEW_FOR_NOBODY).pretending(views_as_they_are),
     NearMiss::new("GRD-PG-504", "another's", "ALTER ROLE {staff} SET session_replication_role = replica"),
