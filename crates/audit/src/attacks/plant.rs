@@ -3,6 +3,8 @@
 //! A superuser plants past triggers and foreign keys (`session_replication_role`), yet with values that keep every key; of
 //! CHECKs nothing is parsed: values are tried until the table takes them. A table that takes none is named, with the reason.
 
+mod choice;
+mod rows;
 mod variants;
 
 use std::{
@@ -10,16 +12,15 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use guardian_postgres::quote;
 use sqlx::{Error, PgConnection, postgres::PgDatabaseError};
 
 use super::{
     canary::{Marks, Tenant},
     session::{execute, failure, text_of},
-    values::{DOMAINS, TYPES, Types, literals},
+    values::{DOMAINS, TYPES, Types},
 };
 use crate::{
-    facts::{Column, Constraint, ConstraintKind, Facts, Oid, Relation, RelationKind},
+    facts::{Column, Facts, Oid, Relation, RelationKind},
     finding::readable_in,
     tenancy::Tenancy,
 };
@@ -82,7 +83,7 @@ impl Planted {
         let types = text_of(connection, TYPES).await?.unwrap_or_default();
         let domains = text_of(connection, DOMAINS).await?.unwrap_or_default();
         let types = Types::parse(&types, &domains).map_err(|error| Error::Decode(Box::new(error)))?;
-        let bounds = text_of(connection, BOUNDS).await?.unwrap_or_default();
+        let bounds = text_of(connection, choice::BOUNDS).await?.unwrap_or_default();
         execute(connection, "COMMIT").await?;
         let bounds: Vec<(Oid, String, Vec<String>)> =
             serde_json::from_str(&bounds).map_err(|error| Error::Decode(Box::new(error)))?;
@@ -94,98 +95,6 @@ impl Planted {
             planted.fillings.insert(oid, filling);
         }
         Ok(planted)
-    }
-
-    /// Tenants' tables, those that belong to a tenant's row, and all that they refer to.
-    fn choose(&mut self, facts: &Facts, tenancy: &Tenancy) {
-        let usable =
-            |relation: &Relation| relation.kind.is_table() && relation.extension.is_none() && !is_systems(&relation.schema);
-        let tables: BTreeMap<Oid, &Relation> =
-            facts.relations.iter().filter(|relation| usable(relation)).map(|relation| (relation.oid, relation)).collect();
-        let foreign: Vec<&Constraint> = facts
-            .constraints
-            .iter()
-            .filter(|k| k.kind == ConstraintKind::Foreign && tables.contains_key(&k.table))
-            .collect();
-        self.tenants = tables.keys().copied().filter(|oid| tenancy.is_tenants(*oid)).collect();
-        self.roots = foreign
-            .iter()
-            .filter(|k| tenancy.column(k.table).is_some_and(|column| k.columns == [column.number]))
-            .filter_map(|k| k.target)
-            .filter(|root| !tenancy.is_tenants(*root))
-            .collect();
-        // A table that refers to a tenant's row belongs to the tenant; one that only names the tenant has the column.
-        loop {
-            let through = foreign
-                .iter()
-                .filter(|k| k.target.is_some_and(|target| self.tenants.contains(&target)) && !self.roots.contains(&k.table));
-            let new: Vec<Oid> = through.map(|k| k.table).filter(|table| !self.tenants.contains(table)).collect();
-            if new.is_empty() {
-                break;
-            }
-            self.tenants.extend(new);
-        }
-        let mut wanted: BTreeSet<Oid> = self.tenants.union(&self.roots).copied().collect();
-        loop {
-            let parents = foreign.iter().filter(|k| wanted.contains(&k.table)).filter_map(|k| k.target);
-            let new: Vec<Oid> = parents.filter(|target| !wanted.contains(target) && tables.contains_key(target)).collect();
-            if new.is_empty() {
-                break;
-            }
-            wanted.extend(new);
-        }
-        self.order = in_order(&wanted, &foreign);
-    }
-
-    fn filling(&self, facts: &Facts, tenancy: &Tenancy, oid: Oid, bound: Option<(&str, &[String])>) -> Filling {
-        let constraints = facts.constraints_of(oid);
-        let tenant = tenancy.column(oid).map(|column| column.number);
-        let before: BTreeSet<Oid> = self.order.iter().copied().take_while(|one| *one != oid).collect();
-        let source_of = |column: &Column| {
-            let keys = constraints.iter().filter(|k| k.kind == ConstraintKind::Foreign);
-            let mut sources = keys.filter_map(|k| {
-                let at = k.columns.iter().position(|number| *number == column.number)?;
-                let (target, there) = (k.target?, *k.target_columns.get(at)?);
-                Some(match (target == oid, column.not_null) {
-                    _ if before.contains(&target) => Source::Parent(target, there),
-                    (true, true) if there != column.number => Source::Itself(there),
-                    (_, false) => Source::Later,
-                    _ => Source::Own,
-                })
-            });
-            sources.next().unwrap_or(Source::Own)
-        };
-        // The list of tenants: what tenant columns refer to is the key.
-        let is_key = |number: i16| {
-            facts.constraints.iter().any(|k| {
-                k.target == Some(oid)
-                    && k.target_columns == [number]
-                    && tenancy.column(k.table).is_some_and(|column| k.columns == [column.number])
-            })
-        };
-        let columns = facts.columns_of(oid).iter().filter(|column| column.generated.is_none()).map(|column| {
-            let source = if tenant == Some(column.number) || self.roots.contains(&oid) && is_key(column.number) {
-                Source::Key
-            } else {
-                source_of(column)
-            };
-            (column.clone(), source)
-        });
-        let columns: Vec<(Column, Source)> = columns.collect();
-        let mut hints: BTreeMap<i16, Vec<String>> = BTreeMap::new();
-        for check in constraints.iter().filter(|k| k.kind == ConstraintKind::Check) {
-            for number in &check.columns {
-                hints.entry(*number).or_default().extend(literals(&check.definition));
-            }
-        }
-        let mut partition_keys = BTreeSet::new();
-        if let Some((definition, keys)) = bound {
-            partition_keys.extend(keys.iter().cloned());
-            for (column, _) in columns.iter().filter(|(column, _)| partition_keys.contains(&column.name)) {
-                hints.entry(column.number).or_default().extend(literals(definition));
-            }
-        }
-        Filling { choice: vec![0; columns.len()], columns, hints, partition_keys }
     }
 
     /// Plants a row of the tenant in every table; the connection is a superuser's (or may at least insert), in a transaction.
@@ -319,61 +228,6 @@ impl Planted {
         self.types.candidates(column, hints, marks, tenant, n)
     }
 
-    /// The values of a row; `None` when a parent that it must have is not there.
-    fn row(&self, oid: Oid, marks: &Marks, tenant: Tenant, n: u32) -> Option<Values> {
-        let filling = self.fillings.get(&oid)?;
-        let mut values = Values::new();
-        for (at, (column, source)) in filling.columns.iter().enumerate() {
-            let choice = filling.choice[at];
-            let value = match source {
-                Source::Key => marks.key_literal(tenant, column.base_type, &column.written_type),
-                Source::Parent(table, number) if choice == 0 => self.parent(*table, *number, tenant).map(str::to_owned),
-                Source::Parent(..) | Source::Later => None,
-                // Filled in below, when the whole row is there.
-                Source::Itself(_) => Some(String::new()),
-                Source::Own => {
-                    let candidates = self.candidates(filling, column, marks, tenant, n);
-                    Some(candidates.get(choice).or(candidates.last())?.clone())
-                }
-            };
-            let value = match value {
-                Some(value) => value,
-                None if !column.not_null => "NULL".to_owned(),
-                None => return None,
-            };
-            values.insert(column.number, value);
-        }
-        for (column, source) in &filling.columns {
-            if let Source::Itself(there) = source {
-                let value = values.get(there)?.clone();
-                values.insert(column.number, value);
-            }
-        }
-        Some(values)
-    }
-
-    fn parent(&self, table: Oid, number: i16, tenant: Tenant) -> Option<&str> {
-        let row = self.rows.get(&(table, tenant)).or_else(|| self.rows.get(&(table, Tenant::Shared)))?;
-        row.get(&number).map(String::as_str)
-    }
-
-    fn insert(&self, relation: &Relation, values: &Values) -> String {
-        self.insert_some(relation, values, &|_| true)
-    }
-
-    /// An INSERT of the columns that `named` takes.
-    pub(crate) fn insert_some(&self, relation: &Relation, values: &Values, named: &dyn Fn(i16) -> bool) -> String {
-        let table = quote::qualified(&relation.schema, &relation.name);
-        let Some(filling) = self.fillings.get(&relation.oid) else { return format!("INSERT INTO {table} DEFAULT VALUES") };
-        let columns: Vec<&Column> = filling.columns.iter().map(|(column, _)| column).filter(|c| named(c.number)).collect();
-        let list: Vec<String> = columns.iter().map(|column| quote::ident(&column.name)).collect();
-        let literals: Vec<&str> =
-            columns.iter().filter_map(|column| values.get(&column.number)).map(String::as_str).collect();
-        let overriding =
-            if columns.iter().any(|column| column.identity.is_some()) { " OVERRIDING SYSTEM VALUE" } else { "" };
-        format!("INSERT INTO {table} ({}){overriding} VALUES ({})", list.join(", "), literals.join(", "))
-    }
-
     /// What was planted in the table for the tenant.
     pub(crate) fn row_of(&self, table: Oid, tenant: Tenant) -> Option<&Values> {
         self.rows.get(&(table, tenant))
@@ -408,35 +262,7 @@ impl Planted {
     }
 }
 
-/// Of each partition the condition of its bounds, those of its parents included, and the names of the columns in them.
-const BOUNDS: &str = "WITH RECURSIVE up AS (SELECT inhrelid AS leaf, inhparent AS parent FROM pg_catalog.pg_inherits \
-      UNION SELECT up.leaf, i.inhparent FROM up JOIN pg_catalog.pg_inherits AS i ON i.inhrelid = up.parent) \
-    SELECT coalesce(json_agg(json_build_array(b.leaf::int8, coalesce(pg_catalog.pg_get_partition_constraintdef(b.leaf), ''), \
-      b.names)), '[]')::text FROM (SELECT up.leaf, json_agg(DISTINCT a.attname) AS names FROM up \
-      JOIN pg_catalog.pg_partitioned_table AS p ON p.partrelid = up.parent \
-      JOIN pg_catalog.pg_attribute AS a ON a.attrelid = up.parent AND a.attnum = ANY (p.partattrs::int2[]) GROUP BY up.leaf) AS b";
-
 /// Schemas whose tables are nobody's business here.
 pub(crate) fn is_systems(schema: &str) -> bool {
     matches!(schema, "pg_catalog" | "information_schema" | "guardian")
-}
-
-/// Parents first. A cycle is cut where it is met; its columns are then the table's own.
-fn in_order(wanted: &BTreeSet<Oid>, foreign: &[&Constraint]) -> Vec<Oid> {
-    let mut order: Vec<Oid> = Vec::new();
-    let mut left: BTreeSet<Oid> = wanted.clone();
-    while !left.is_empty() {
-        let waits = |oid: &Oid| {
-            foreign
-                .iter()
-                .any(|k| k.table == *oid && k.target.is_some_and(|target| target != *oid && left.contains(&target)))
-        };
-        let ready: Vec<Oid> = left.iter().copied().filter(|oid| !waits(oid)).collect();
-        let ready = if ready.is_empty() { left.iter().copied().take(1).collect() } else { ready };
-        for oid in ready {
-            left.remove(&oid);
-            order.push(oid);
-        }
-    }
-    order
 }

@@ -4,7 +4,8 @@ use guardian_audit::attacks::{Arena, AttackError, AttackOptions, Kind, Verdict, 
 
 use crate::bench::{Bench, attempt, open};
 
-/// Everything in the database that an attack could leave behind.
+/// Everything in the database that an attack could leave behind, and of the server what is about the database or its roles:
+/// other tests change the rest meanwhile.
 const FINGERPRINT: &str = "SELECT md5(concat_ws('|', \
     (SELECT string_agg(query_to_xml(format('SELECT * FROM %I.%I ORDER BY 1, 2', n.nspname, c.relname), true, true, '')::text, '|' \
        ORDER BY n.nspname, c.relname) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
@@ -14,7 +15,8 @@ const FINGERPRINT: &str = "SELECT md5(concat_ws('|', \
     (SELECT string_agg(p::text, '|' ORDER BY oid) FROM (SELECT oid, proname, proacl FROM pg_proc) AS p), \
     (SELECT string_agg(oid::text, '|' ORDER BY oid) FROM pg_largeobject_metadata), \
     (SELECT string_agg(s::text, '|' ORDER BY setdatabase, setrole) FROM pg_db_role_setting AS s \
-       WHERE setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))), \
+       WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) \
+         OR setrole IN (SELECT oid FROM pg_roles WHERE rolname LIKE '%' || right('{app}', 10))), \
     (SELECT string_agg(rolname, '|' ORDER BY oid) FROM pg_roles WHERE rolname LIKE '%' || right('{app}', 10)), \
     (SELECT count(*)::text FROM pg_prepared_xacts WHERE database = current_database())))";
 
@@ -43,9 +45,20 @@ async fn nothing_is_left_in_place() {
     assert_eq!(truncate.verdict, Verdict::NotShown);
     assert_eq!(report.verdict("shop.orders"), Some(Verdict::NotShown), "what was not tried is not proven");
     assert_eq!(attempt(&report, "shop.orders", Kind::Read).unwrap().verdict, Verdict::ProvenIsolated);
-    // The fingerprint is one that would tell.
-    bench.execute("UPDATE shop.orders SET note = 'other'").await;
-    assert_ne!(bench.text(FINGERPRINT).await, before);
+    // The fingerprint would tell, but nothing of what other tests do.
+    bench.execute("CREATE ROLE {app}_x; ALTER ROLE {app}_x SET app.lasting = 'x'").await;
+    let beside = bench.text(FINGERPRINT).await;
+    bench.execute("DROP ROLE {app}_x").await;
+    assert_eq!(beside, before);
+    for left in [
+        "ALTER ROLE {app} SET app.lasting = 'x'",
+        "ALTER DATABASE \"{db}\" SET app.lasting = 'x'",
+        "UPDATE shop.orders SET note = 'other'",
+    ] {
+        let before = bench.text(FINGERPRINT).await;
+        bench.execute(left).await;
+        assert_ne!(bench.text(FINGERPRINT).await, before, "{left}");
+    }
 }
 
 #[tokio::test]

@@ -5,9 +5,12 @@ use std::collections::BTreeSet;
 
 use sqlx::{Error, PgConnection};
 
-use super::{Planted, Source, execute, literals};
+use super::{Planted, Source, execute};
 use crate::{
-    attacks::canary::{Marks, Tenant},
+    attacks::{
+        canary::{Marks, Tenant},
+        values::literals,
+    },
     facts::{Catalog, Column, ConstraintKind, Facts, Relation},
 };
 
