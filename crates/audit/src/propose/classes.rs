@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Class, Confidence, Note, Table, Way,
+    Class, Confidence, Table, Way,
     graph::{Graph, Reference, key_type},
     names,
     root::Root,
@@ -362,50 +362,4 @@ impl<'f> Classifier<'_, 'f> {
 fn short(table: &Relation, graph: &Graph<'_>) -> String {
     let is_plain = table.schema == "public" || graph.tables.iter().all(|other| other.schema == table.schema);
     if is_plain { readable(&table.name) } else { readable_in(&table.schema, &table.name) }
-}
-
-/// What is about no class of one table: references from tenant to tenant, other schemas, what was not looked at.
-pub(super) fn notes(graph: &Graph<'_>, root: &Root<'_>, tables: &[Table], schema: &str) -> Vec<Note> {
-    let mut notes = Vec::new();
-    let owned: BTreeMap<Oid, &Table> =
-        tables.iter().filter(|table| table.class.is_owned()).map(|table| (table.oid, table)).collect();
-    for reference in graph.all_references().filter(|reference| root.table.is_some_and(|root| root.oid == reference.to)) {
-        let Some(from) = owned.get(&reference.from) else { continue };
-        let columns = graph.columns(reference.from, &reference.columns);
-        let is_own = match &from.class {
-            Class::Through { ways } => ways.iter().any(|way| way.columns == columns),
-            _ => columns.contains(&root.candidate.column),
-        };
-        if let Some(constraint) = reference.constraint.filter(|_| !is_own) {
-            notes.push(Note {
-                object: format!("{} on {}", readable(&constraint.name), readable_in(&from.schema, &from.name)),
-                text: format!(
-                    "`{}` refers to a tenant besides the row's own. The hardening lets it refer to the row's own tenant only; \
-                     if it is meant to name another, drop this foreign key first",
-                    columns.join(", ")
-                ),
-            });
-        }
-    }
-    let elsewhere: BTreeSet<&str> =
-        owned.values().map(|table| table.schema.as_str()).filter(|other| *other != schema).collect();
-    for other in elsewhere {
-        notes.push(Note {
-            object: format!("schema {}", readable(other)),
-            text: format!(
-                "it has tables of tenants too. Guardian keeps tenants apart in one schema ({}): move them with ALTER TABLE … \
-                 SET SCHEMA, or close the schema to the application",
-                readable(schema)
-            ),
-        });
-    }
-    for relation in &graph.facts.relations {
-        if relation.kind == RelationKind::ForeignTable && relation.extension.is_none() {
-            notes.push(Note {
-                object: readable_in(&relation.schema, &relation.name),
-                text: "a foreign table has no row-level security: every tenant reads what it shows".to_owned(),
-            });
-        }
-    }
-    notes
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Class, Proposal, Table};
+use super::{Class, Proposal, Table, notes};
 use crate::report::escape::line;
 
 /// What the file says that the schema does not tell.
@@ -38,6 +38,11 @@ impl Proposal {
         writeln!(text, "name = {} # names the roles {}_app …", quoted(&self.application), self.application)?;
         writeln!(text, "database = {}", quoted(&self.database))?;
         writeln!(text, "schema = {}", quoted(&self.schema))?;
+        let elsewhere: Vec<String> = notes::elsewhere(&self.tables, &self.schema).into_keys().map(line).collect();
+        if !elsewhere.is_empty() {
+            writeln!(text, "# Guardian hardens this schema only, and does nothing in these, which have tables too:")?;
+            writeln!(text, "#   {}", elsewhere.join(", "))?;
+        }
         if surroundings.folder_is_shared {
             writeln!(
                 text,

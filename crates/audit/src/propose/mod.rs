@@ -12,6 +12,7 @@ mod graph;
 mod keys;
 mod migration;
 mod names;
+mod notes;
 mod root;
 
 use guardian_model::KeyType;
@@ -258,7 +259,7 @@ pub fn propose(facts: &Facts, options: &Options) -> Result<Proposal, ProposeErro
     let tables = classes::classify(&graph, &root);
     let schema = main_schema(&tables);
     let keys = keys::decide(&graph, &tables, &schema, &root.candidate.column);
-    let notes = classes::notes(&graph, &root, &tables, &schema);
+    let notes = notes::notes(&graph, &root, &tables, &schema);
     let root_key = root.key.map(|key| key.name.clone()).filter(|key| *key != root.candidate.column);
     Ok(Proposal {
         application: options.application.clone().unwrap_or_else(|| application_name(&facts.database.name)),

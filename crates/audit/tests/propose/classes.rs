@@ -1,6 +1,6 @@
 //! Whose rows each table is said to hold, and how sure that is.
 
-use guardian_audit::propose::{Class, Confidence, Proposal};
+use guardian_audit::propose::{Class, Confidence, Proposal, Surroundings};
 use guardian_testkit::TestDatabase;
 
 use crate::{
@@ -179,15 +179,29 @@ async fn optional_parents_are_weaker_and_names_are_weaker_than_foreign_keys() {
 
 #[tokio::test]
 async fn several_schemas_are_read_and_the_largest_is_taken() {
-    let proposal = Existing::new(schemas::SCHEMAS).await.propose();
+    let reference = "CREATE SCHEMA reference; CREATE TABLE reference.countries (code text PRIMARY KEY, name text NOT NULL); \
+        CREATE TABLE billing.remarks (id bigint PRIMARY KEY, record_type text, record_id bigint)";
+    let proposal = Existing::new(&format!("{} {reference}", schemas::SCHEMAS)).await.propose();
     assert_classes(
         &proposal,
         &[
             ("tenants", &["core.accounts"]),
             ("tenant-owned", &["core.users", "billing.invoices"]),
             ("through parent", &["core.sessions", "billing.users"]),
+            ("global", &["reference.countries"]),
+            ("undecided", &["billing.remarks"]),
         ],
     );
     assert_eq!(proposal.schema, "core");
-    assert_eq!(proposal.notes[0].object, "schema billing");
+    let notes: Vec<(&str, &str)> = proposal.notes.iter().map(|note| (note.object.as_str(), note.text.as_str())).collect();
+    let [("schema billing", billing), ("schema reference", reference)] = notes[..] else { panic!("{notes:?}") };
+    assert!(
+        billing.starts_with("it has rows of tenants in invoices, users, rows of nobody knows whom in remarks."),
+        "{billing}"
+    );
+    assert!(billing.contains("no right there") && reference.starts_with("it has rows for every tenant in countries."));
+    assert!(reference.contains("SET SCHEMA") && reference.contains("grant the application's role by hand"), "{reference}");
+    let config = proposal.config(Surroundings::default());
+    let told = config.split_once("schema = \"core\"\n").unwrap().1;
+    assert_eq!(told.lines().nth(1), Some("#   billing, reference"), "{config}");
 }

@@ -173,7 +173,8 @@ fn show(written: &Written<'_>, output: Output) -> anyhow::Result<()> {
         output.marked(Mark::Bad, format!("{}: {}", refusal.object, refusal.problem))?;
     }
     output.done(format!("wrote {}", files.join(", ")))?;
-    let undecided = proposal.tables.iter().filter(|table| table.class == Class::Undecided).count();
+    let here = proposal.tables.iter().filter(|table| table.schema == proposal.schema);
+    let undecided = here.filter(|table| table.class == Class::Undecided).count();
     output.remark(match undecided {
         0 => "read them; then `guardian up`, `guardian migrate`, `guardian plan`, `guardian apply`".to_owned(),
         count => format!("{} undecided: see [application.global] in the configuration", counted(count, "table")),
