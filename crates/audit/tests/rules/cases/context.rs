@@ -147,7 +147,8 @@ pub(crate) const CASES: &[Case] = &[
            AS 'BEGIN RETURN set_config(''backtrace_functions'', t, false); END'; \
          ALTER FUNCTION guard.become OWNER TO {other}; GRANT EXECUTE ON FUNCTION guard.become TO {app}",
         "guard.become(t text)",
-    ),
+    )
+    .since(15),
 ];
 
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
@@ -231,7 +232,8 @@ pub(crate) const NEAR_MISSES: &[NearMiss] = &[
          CREATE FUNCTION guard.b(t text) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp \
            AS 'BEGIN RETURN set_config(''backtrace_functions'', t, false); END'; \
          ALTER FUNCTION guard.a OWNER TO {staff}; ALTER FUNCTION guard.b OWNER TO {other}; GRANT EXECUTE ON FUNCTION guard.a TO {app}",
-    ),
+    )
+    .since(15),
 ];
 
 #[test]

@@ -18,7 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("GRD-PG-203", "files", "GRANT pg_read_server_files TO {app}", "pg_read_server_files"),
     Case::new("GRD-PG-203", "through another role", "GRANT pg_monitor TO {staff}; GRANT {staff} TO {app}", "pg_monitor"),
     Case::new("GRD-PG-203", "signals", "GRANT pg_signal_backend TO {app}", "pg_signal_backend"),
-    Case::new("GRD-PG-203", "all rows", "GRANT pg_read_all_data TO {app}", "pg_read_all_data"),
+    Case::new("GRD-PG-203", "all rows", "GRANT pg_read_all_data TO {app}", "pg_read_all_data").since(14),
     Case::new(
         "GRD-PG-204",
         "a member of it",

@@ -24,7 +24,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("GRD-PG-501", "flaws of policies", "SELECT", "postgresql").without_sql().pretending(release_15_3),
     Case::new("GRD-PG-502", "14, the day after", "SELECT", "postgresql").without_sql().pretending(past_14),
     Case::new("GRD-PG-503", "not fixed in this database", OLD_VIEW, "pg_catalog.pg_stats_ext_exprs")
-        .pretending(views_as_they_are),
+        .pretending(views_as_they_are)
+        .since(14),
     Case::new(
         "GRD-PG-504",
         "triggers off, by the database",
@@ -100,7 +101,7 @@ pub(crate) const CASES: &[Case] = &[
 pub(crate) const NEAR_MISSES: &[NearMiss] = &[
     NearMiss::new("GRD-PG-501", "the newest", "SELECT").since(14),
     NearMiss::new("GRD-PG-502", "14 on its last day", "SELECT").pretending(on_the_last_day_of_14),
-    NearMiss::new("GRD-PG-503", "not for PUBLIC", OLD_VIEW_FOR_NOBODY).pretending(views_as_they_are),
+    NearMiss::new("GRD-PG-503", "not for PUBLIC", OLD_VIEW_FOR_NOBODY).pretending(views_as_they_are).since(14),
     NearMiss::new("GRD-PG-504", "another's", "ALTER ROLE {staff} SET session_replication_role = replica"),
     NearMiss::new(
         "GRD-PG-504",
