@@ -12,7 +12,7 @@ use sqlx::PgConnection;
 use crate::{
     Mechanism,
     facts::{CollectError, Facts, RelationFacts, RelationKind},
-    harden::{Batch, Declaration, Hardening, Note, POLICY_OPEN, POLICY_TENANT, Statement},
+    harden::{Batch, Declaration, Hardening, Note, POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Statement},
     quote::{bounded_name, ident, qualified},
     register::REGISTER,
 };
@@ -30,25 +30,30 @@ const KEY_SUFFIX: (&str, &str) = ("_guardian_key", "_tenant_key");
 /// Settings that hardening gave to the application's role for its own sake.
 const ROLE_SETTINGS: [&str; 2] = ["log_parameter_max_length", "log_parameter_max_length_on_error"];
 
-/// The roles of tickets that are still there. They are members of the application's role.
-pub async fn ticket_roles(connection: &mut PgConnection, declaration: &Declaration) -> Result<Vec<String>, CollectError> {
+/// The login roles of sessions that Guardian opened and that are still there: of tickets, members of the application's role,
+/// and of the door across tenants, members of the door's.
+pub async fn session_roles(connection: &mut PgConnection, declaration: &Declaration) -> Result<Vec<String>, CollectError> {
+    let roles = &declaration.roles;
     sqlx::query_scalar(
-        "SELECT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles AS r
-           JOIN pg_catalog.pg_auth_members AS m ON m.member = r.oid JOIN pg_catalog.pg_roles AS a ON a.oid = m.roleid
-         WHERE a.rolname = $1 AND r.rolname ~ '^tkt_[0-9a-z]{26}$' ORDER BY 1",
+        "SELECT DISTINCT r.rolname::pg_catalog.text FROM pg_catalog.pg_roles AS r
+           JOIN pg_catalog.pg_auth_members AS m ON m.member = r.oid JOIN pg_catalog.pg_roles AS g ON g.oid = m.roleid
+         WHERE g.rolname = $1 AND r.rolname ~ '^tkt_[0-9a-z]{26}$' OR g.rolname IN ($2, $3) AND r.rolname ~ '^door_[0-9a-z]{26}$'
+         ORDER BY 1",
     )
-    .bind(declaration.roles.app())
+    .bind(roles.app())
+    .bind(roles.door())
+    .bind(roles.door_write())
     .fetch_all(connection)
     .await
-    .map_err(|source| CollectError::Query { what: "roles of tickets", source })
+    .map_err(|source| CollectError::Query { what: "the roles of sessions that Guardian opened", source })
 }
 
 /// Decides everything. The answer is run by [`apply`](crate::apply::apply) and printed by its
 /// [`script`](Hardening::script), as a hardening is. On a database where nothing is Guardian's it has no statement.
-pub fn plan(facts: &Facts, declaration: &Declaration, tickets: &[String]) -> Hardening {
+pub fn plan(facts: &Facts, declaration: &Declaration, sessions: &[String]) -> Hardening {
     let ejection = Ejection { facts, declaration };
     let tables = facts.relations.iter().filter(|table| table.schema != SCHEMA).map(|table| ejection.table(table));
-    let rest = [ejection.schema(), ejection.settings(), ejection.roles(tickets)];
+    let rest = [ejection.schema(), ejection.settings(), ejection.roles(sessions)];
     let batches = tables.chain(rest).filter(|statements| !statements.is_empty()).map(Batch::Transaction).collect();
     let mut ejected = Hardening {
         mechanism: Mechanism::choose(facts, declaration.roles.enter()).0,
@@ -74,7 +79,7 @@ impl Ejection<'_> {
         let (object, name) = (format!("{}.{}", table.schema, table.name), qualified(&table.schema, &table.name));
         let policies = || self.facts.policies.iter().filter(|policy| policy.table == table.oid);
         let mut statements = Vec::new();
-        let ours = [POLICY_TENANT, POLICY_OPEN];
+        let ours = [POLICY_TENANT, POLICY_OPEN, POLICY_DOOR, POLICY_DOOR_WRITE];
         if policies().any(|policy| policy.name == POLICY_TENANT) {
             if policies().any(|policy| policy.name == POLICY) {
                 let sql = format!("DROP POLICY {POLICY} ON {name}");
@@ -96,7 +101,7 @@ impl Ejection<'_> {
         }
         for policy in ours.into_iter().filter(|ours| policies().any(|policy| policy.name == *ours)) {
             let sql = format!("DROP POLICY {policy} ON {name}");
-            statements.push(statement(&object, sql, "it asks for Guardian's tenant context"));
+            statements.push(statement(&object, sql, "it is Guardian's"));
         }
         let default = table.tenant.as_ref().and_then(|tenant| tenant.default.as_deref());
         if default.is_some_and(|default| default.contains(REGISTER) || default.contains("guardian.")) {
@@ -179,20 +184,23 @@ impl Ejection<'_> {
     }
 
     /// The application's own role stays, with its password and its rights, and so does the one that owns functions.
-    fn roles(&self, tickets: &[String]) -> Vec<Statement> {
+    fn roles(&self, sessions: &[String]) -> Vec<Statement> {
         let roles = &self.declaration.roles;
-        let mut statements: Vec<_> = tickets
+        let mut statements: Vec<_> = sessions
             .iter()
-            .map(|ticket| statement(ticket, format!("DROP ROLE {}", ident(ticket)), "the login of a `guardian psql`"))
+            .map(|role| statement(role, format!("DROP ROLE {}", ident(role)), "the login of a `guardian psql`"))
             .collect();
         let owns_functions =
             self.facts.functions.iter().any(|function| function.schema != SCHEMA && function.owner == roles.definer());
         let definer = (!owns_functions).then(|| roles.definer());
-        for role in [Some(roles.enter()), Some(roles.registry()), definer].into_iter().flatten() {
-            if self.facts.role(role).is_none() {
-                continue;
-            }
+        let ours = [roles.enter(), roles.registry(), roles.door(), roles.door_write()];
+        for role in ours.into_iter().chain(definer) {
+            let Some(found) = self.facts.role(role) else { continue };
             let (name, admin) = (ident(role), ident(&self.facts.server.admin));
+            if !self.facts.server.superuser && !found.admin_is_member {
+                let sql = format!("GRANT {name} TO {admin}");
+                statements.push(statement(role, sql, "only a member may take back what it has"));
+            }
             let sql = format!("REASSIGN OWNED BY {name} TO {admin}");
             statements.push(statement(role, sql, "should something of yours be given to it, it is not lost"));
             statements.push(statement(role, format!("DROP OWNED BY {name}"), "its rights; it owns nothing any more"));

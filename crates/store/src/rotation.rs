@@ -17,8 +17,10 @@ use crate::{
     timestamp::Stamp,
 };
 
-/// How long after its last word a control plane may still seal: longer than a statement takes, by far.
+/// How long what was sealed in time may take to be written: no statement takes so long.
 const SILENCE: Duration = Duration::from_secs(15);
+/// Leases for which a control plane seals after its last word. More than a stall of the machine lasts.
+const SEALING_LEASES: u32 = 6;
 /// When a silent one is forgotten.
 const FORGET_HOURS: i32 = 24;
 /// Secrets sealed anew in one transaction.
@@ -135,12 +137,12 @@ fn tenant(purpose: &str, id: &str) -> String {
 
 impl Store {
     /// Says that this control plane runs and which keys it has, and takes up the one that seals. To be repeated three times a
-    /// lease: after two leases of silence nothing is sealed any more.
+    /// lease: after six leases of silence nothing is sealed any more.
     pub async fn beat(&self, lease: &Lease) -> Result<(), RotationError> {
         let said_at = Instant::now();
         let before = self.vault.sealing().to_owned();
         let id = self.say(&lease.worker).await?;
-        if !self.vault.seal_with(&id, Some(said_at + lease.duration * 2)) {
+        if !self.vault.seal_with(&id, Some(said_at + lease.duration * SEALING_LEASES)) {
             return Err(RotationError::KeyGone);
         }
         if id != before {
@@ -311,5 +313,5 @@ impl Store {
 
 /// For how long after its last word a control plane counts as running.
 fn alive(lease: &Lease) -> Duration {
-    lease.duration * 2 + SILENCE
+    lease.duration * SEALING_LEASES + SILENCE
 }

@@ -47,9 +47,9 @@ impl Eject {
         let declaration = Declaration::from(&file.config);
         let options = audit::source::options(&self.url, "--url")?.application_name("guardian eject");
         let mut connection = options.connect().await.context("cannot connect to the database of --url")?;
-        let tickets = eject::ticket_roles(&mut connection, &declaration).await?;
+        let sessions = eject::session_roles(&mut connection, &declaration).await?;
         let facts = collect(&mut connection, &declaration).await?;
-        let ejection = eject::plan(&facts, &declaration, &tickets);
+        let ejection = eject::plan(&facts, &declaration, &sessions);
         let report = ejection.report();
         if let Some(file) = &self.out {
             fs::write(file, &report.script).with_context(|| format!("cannot write `{}`", file.display()))?;

@@ -6,9 +6,9 @@ use guardian_testkit::{Server, TestDatabase};
 use crate::application::{Application, execute, keys, number, sqlstate};
 
 async fn plan(app: &mut Application) -> Hardening {
-    let tickets = eject::ticket_roles(&mut app.admin, &app.declaration).await.unwrap();
+    let sessions = eject::session_roles(&mut app.admin, &app.declaration).await.unwrap();
     let facts = collect(&mut app.admin, &app.declaration).await.unwrap();
-    eject::plan(&facts, &app.declaration, &tickets)
+    eject::plan(&facts, &app.declaration, &sessions)
 }
 
 async fn leave(app: &mut Application) -> Hardening {
@@ -41,6 +41,8 @@ async fn is_left_and_comes_back(mut app: Application) {
     let ticket = "SELECT 'tkt_' || substr(md5(random()::text), 1, 26)";
     let ticket = crate::application::text(&mut app.admin, ticket).await.unwrap().unwrap();
     app.execute(&format!("CREATE ROLE {ticket} LOGIN IN ROLE {}", app.declaration.roles.app())).await;
+    let door = ticket.replace("tkt_", "door_");
+    app.execute(&format!("CREATE ROLE {door} LOGIN IN ROLE {}", app.declaration.roles.door())).await;
     let [one, two] = keys(app.declaration.tenant_key);
     let mut tenant = app.enter(0).await;
     execute(&mut tenant, "INSERT INTO tag (name) VALUES ('mine')").await.unwrap();
@@ -53,8 +55,10 @@ async fn is_left_and_comes_back(mut app: Application) {
     assert_eq!(number(&mut app.admin, TRACES).await.unwrap(), 0);
     assert_eq!(number(&mut app.admin, "SELECT count(*) FROM public.tag").await.unwrap(), rows, "rows were touched");
     let roles = app.declaration.roles.clone();
-    let (enter, registry) = (roles.enter(), roles.registry());
-    let left = format!("SELECT count(*) FROM pg_roles WHERE rolname IN ('{enter}', '{registry}', '{ticket}')");
+    let mut gone = vec![ticket.as_str(), &door];
+    gone.extend([roles.enter(), roles.registry(), roles.door(), roles.door_write()]);
+    let gone = gone.join("', '");
+    let left = format!("SELECT count(*) FROM pg_roles WHERE rolname IN ('{gone}')");
     assert_eq!(number(&mut app.admin, &left).await.unwrap(), 0);
 
     // Ordinary isolation, for a session that is honest.

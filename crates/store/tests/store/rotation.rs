@@ -122,7 +122,7 @@ async fn who_was_silent_for_too_long_seals_nothing() {
     let (fixture, ..) = world("rotate_silent").await;
     let brief = Lease { worker: "a".to_owned(), duration: Duration::from_millis(5) };
     fixture.store.beat(&brief).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(60)).await;
     let silent = fixture.begin("late").await.unwrap_err();
     assert!(format!("{silent:?}").contains("Unconfirmed"), "{silent:?}");
     fixture.store.beat(&lease("a")).await.unwrap();
