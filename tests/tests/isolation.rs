@@ -179,3 +179,53 @@ async fn tenants_that_an_application_has_are_imported_with_their_rows() {
     assert_eq!(tags, 2);
     assert!(up.stop(), "{}", installation.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_is_exported_and_a_database_is_left_without_the_control_plane() {
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let up = installation.up_and_hardened();
+    for (slug, tier) in [("acme", "free"), ("bravo", "pro"), ("coyote", "business")] {
+        json(&installation, &["tenant", "create", slug, "--tier", tier]);
+    }
+    psql(&installation, "acme", "INSERT INTO tag (name) VALUES ('mine')").expect("insert");
+    let password = installation.login(["app", "--any-tenant"]);
+
+    let exported = json(&installation, &["export-config"]);
+    assert_eq!(exported["format"], "guardian-export/1");
+    let tenants = exported["tenants"].as_array().expect("tenants");
+    let slugs: Vec<_> = tenants.iter().filter_map(|tenant| tenant["slug"].as_str()).collect();
+    assert_eq!(slugs, ["acme", "bravo", "coyote"]);
+    assert_eq!(
+        (exported["logins"][0]["name"].as_str(), exported["tokens"].as_array().map(Vec::len)),
+        (Some("app"), Some(1))
+    );
+    let (_, token) = installation.access();
+    let text = exported.to_string();
+    for secret in [password.as_str(), token.as_str(), "SCRAM-SHA-256", "capability\":"] {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+    let acme = tenants[0]["key"].as_str().expect("a key").to_owned();
+    let csv = installation.run(["export-config", "--tenants-csv"]);
+    assert_eq!(csv.lines().next(), Some("key,slug,tier"));
+    assert_eq!(csv.lines().nth(1), Some(format!("{acme},acme,free").as_str()));
+    assert_eq!(csv.lines().count(), 4);
+    assert!(up.stop(), "{}", installation.log());
+
+    let url = installation.server().url(&installation.application);
+    let leave = ["eject", "--url", url.as_str()];
+    assert!(refusal(&installation, &leave).contains("there is no terminal to ask on"));
+    let dry_run = installation.run([&leave[..], &["--dry-run"]].concat());
+    assert!(dry_run.contains("DROP SCHEMA guardian") && dry_run.contains("any SQL can set it"), "{dry_run}");
+    installation.run([&leave[..], &["--confirm", installation.application.as_str()]].concat());
+    let again = installation.run([&leave[..], &["--dry-run"]].concat());
+    assert!(again.contains("nothing to do"), "{again}");
+    let mut left = installation.server().connect(&installation.application).await;
+    let app = format!("SET ROLE {}_app", installation.application);
+    sqlx::query(sqlx::AssertSqlSafe(app)).execute(&mut left).await.expect("become the application");
+    let count = "SELECT count(*) FROM public.tag";
+    let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut left).await.expect("count");
+    assert_eq!(rows, 0, "rows without a tenant");
+    sqlx::query("SELECT set_config('app.tenant_id', $1, false)").bind(&acme).execute(&mut left).await.expect("set");
+    let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut left).await.expect("count");
+    assert_eq!(rows, 1);
+}

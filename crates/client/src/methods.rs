@@ -4,8 +4,8 @@ use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
         AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken,
-        DeleteTenant, GatewayEvent, HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run,
-        SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
+        DeleteTenant, GatewayEvent, HardeningReport, Incident, MasterKeys, MigrationPlan, NewLogin, NewToken, Page, PutTier,
+        Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
     },
     door::{DoorGrant, OpenDoor},
     import::{ImportReport, ImportTenants},
@@ -252,6 +252,16 @@ impl Client {
     /// Starts migrating every place; follow it with [`Client::run`].
     pub async fn start_migrations(&self, body: &StartMigration) -> Result<Run, ClientError> {
         self.send(self.request(Method::POST, &["v1", "migrations"])?.timeout(LONG_REQUEST_TIMEOUT).json(body)).await
+    }
+
+    /// Which master key seals.
+    pub async fn master_keys(&self) -> Result<MasterKeys, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "master-keys"])?).await
+    }
+
+    /// Starts sealing everything under the new master key; follow it with [`Client::run`].
+    pub async fn rotate_master_key(&self) -> Result<Run, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "master-keys", "rotation"])?).await
     }
 
     /// One page of runs, without their items.

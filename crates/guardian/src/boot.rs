@@ -22,7 +22,7 @@ use guardian_postgres::{
 };
 use guardian_provision::database;
 use guardian_server::{AppState, ConfigSource};
-use guardian_store::{Store, StoreError, Vault};
+use guardian_store::{Lease, RotationError, Store, StoreError, Vault};
 use sqlx::{ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 use tokio::{
     net::TcpListener,
@@ -118,6 +118,8 @@ impl Parts {
         let clusters = Clusters::new(administrators);
         let config = Arc::new(file.config.clone());
         let lifecycle = Lifecycle::new(store.clone(), clusters.clone(), config, file.migrations(), worker_name());
+        // Refuses a key that is not the one that seals by now; nothing has been sealed yet.
+        store.beat(lifecycle.lease()).await?;
         let listen = &file.config.control.listen;
         let listener = TcpListener::bind(listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {listen} (control.listen in guardian.toml)"))?;
@@ -129,6 +131,8 @@ impl Parts {
         let source = ConfigSource::new(file.config.clone(), folder.clone(), move || file.read_again());
         let app = AppState::new(store.clone(), lifecycle.clone(), clusters, source, stop.token.clone());
         let work = TaskTracker::new();
+        let lease = lifecycle.lease().clone();
+        work.spawn(beat(store.clone(), lease.clone(), stop.token.clone()));
         work.spawn(lifecycle.work(stop.token.clone()));
         work.spawn(seal_audit_log(store.clone(), stop.token.clone()));
         let sql = if gateway.enabled { start_gateway(gateway, folder, &app, &work, &stop.token).await? } else { None };
@@ -143,6 +147,10 @@ impl Parts {
 
         let ended = stop.while_running(server, &work).await;
         state.forget_addresses();
+        // Says so itself, so that nobody waits for what it might still seal.
+        if let Err(error) = store.leave(&lease).await {
+            tracing::warn!(%error, "cannot say that this control plane stops");
+        }
         store.close().await;
         told.and(ended)
     }
@@ -276,6 +284,20 @@ async fn keep_admin_token(store: &Store, state: &StateFolder, may_replace: bool)
         }
     };
     Ok(state.keep_admin_token(&secret)?)
+}
+
+/// Says again and again that this control plane runs, and hears which master key seals.
+async fn beat(store: Store, lease: Lease, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(lease.duration / 3)).await.is_some() {
+        match store.beat(&lease).await {
+            Ok(()) => {}
+            Err(error @ RotationError::KeyGone) => {
+                tracing::error!(%error, "nothing can be sealed any more");
+                return;
+            }
+            Err(error) => tracing::warn!(%error, "cannot hear which master key seals; trying again"),
+        }
+    }
 }
 
 /// Seals the audit log in batches; one process at a time does, and the others find nothing to do.

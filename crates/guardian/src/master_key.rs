@@ -16,14 +16,16 @@ use crate::{
 
 /// Outranks every file.
 const VARIABLE: &str = "GUARDIAN_MASTER_KEY";
+/// The key before, while it is being changed.
+const VARIABLE_PREVIOUS: &str = "GUARDIAN_MASTER_KEY_PREVIOUS";
 const FILE: &str = "master.key";
 
 /// There is no usable master key.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MasterKeyError {
     /// The variable is set to something else.
-    #[error("{VARIABLE} is no master key: it has to be 64 hexadecimal digits")]
-    Variable,
+    #[error("{0} is no master key: it has to be 64 hexadecimal digits")]
+    Variable(&'static str),
     /// The file is damaged.
     #[error(
         "the master key in `{path}` is corrupt: it has to be 64 hexadecimal digits; put a backup of it back (without it, no \
@@ -60,12 +62,30 @@ pub(crate) enum MasterKeyError {
     Kept(#[from] StateError),
 }
 
+/// The master key, and the one before if it is named.
+pub(crate) fn load(file: &ConfigFile, state: &StateFolder) -> Result<Vault, MasterKeyError> {
+    let vault = current(file, state)?;
+    let previous = match variable(VARIABLE_PREVIOUS)? {
+        Some(previous) => Some(previous),
+        None => {
+            let named = file.config.control.master_key_file_previous.as_ref();
+            named.map(|named| read(&file.folder().join(named))).transpose()?
+        }
+    };
+    Ok(previous.map_or_else(|| vault.clone(), |previous| vault.with_previous(&previous)))
+}
+
+fn variable(name: &'static str) -> Result<Option<Vault>, MasterKeyError> {
+    let Some(text) = std::env::var_os(name).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let text = text.into_string().map(Zeroizing::new).map_err(|_| MasterKeyError::Variable(name))?;
+    Vault::from_hex(&text).map(Some).map_err(|_| MasterKeyError::Variable(name))
+}
+
 /// Reads the master key; makes one when the control database is the local cluster's and there is none yet. Call it with the
 /// state folder's lock held: two first starts at once must not make two keys.
-pub(crate) fn load(file: &ConfigFile, state: &StateFolder) -> Result<Vault, MasterKeyError> {
-    if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
-        let text = text.into_string().map(Zeroizing::new).map_err(|_| MasterKeyError::Variable)?;
-        return Vault::from_hex(&text).map_err(|_| MasterKeyError::Variable);
+fn current(file: &ConfigFile, state: &StateFolder) -> Result<Vault, MasterKeyError> {
+    if let Some(vault) = variable(VARIABLE)? {
+        return Ok(vault);
     }
     let control = &file.config.control;
     if let Some(named) = &control.master_key_file {
@@ -138,5 +158,20 @@ mod tests {
         assert!(matches!(load(&file, &state), Err(MasterKeyError::Missing)));
         let (_folder, file, state) = installation("master_key_file = \"not-there\"");
         assert!(matches!(load(&file, &state), Err(MasterKeyError::Unreadable { .. })));
+    }
+
+    #[test]
+    fn the_key_before_opens_too() {
+        let (_folder, file, state) = installation("");
+        let old = load(&file, &state).unwrap();
+        let control = "master_key_file = \"new.key\"\nmaster_key_file_previous = \".guardian/master.key\"";
+        let (folder, file, _) = installation(control);
+        fs::copy(state.path().join(FILE), folder.path().join(".guardian/master.key")).unwrap();
+        state.write("new.key", &"ab".repeat(32)).unwrap();
+        fs::copy(state.path().join("new.key"), folder.path().join("new.key")).unwrap();
+        let both = load(&file, &state).unwrap();
+        assert_eq!(both.ids().len(), 2);
+        assert!(both.open("x", &old.seal("x", b"secret").unwrap()).is_ok());
+        assert!(old.open("x", &both.seal("x", b"secret").unwrap()).is_err(), "the new key comes first");
     }
 }

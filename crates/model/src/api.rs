@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::door::Door;
 use crate::{
-    AuditRunId, ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId, Pooling,
-    Role, RunId, Slug, Switch, Tenant, TenantId, TicketId, TierName, TokenId,
+    AuditRunId, ClusterName, IncidentId, Isolation, Limits, Login, LoginName, LoginProof, Operation, OperationId,
+    Permission, Pooling, Role, RunId, Slug, Switch, Tenant, TenantId, TicketId, TierName, TokenId,
 };
 
 /// One page of a list.
@@ -327,7 +327,7 @@ pub struct AuditVerification {
 
 /// What a run does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum RunKind {
     /// Harden the application's shared place.
     Apply,
@@ -335,11 +335,13 @@ pub enum RunKind {
     Migrate,
     /// Take a step of the adoption of an application that runs already.
     Adopt,
+    /// Seal every secret under a new master key.
+    RotateKey,
 }
 
 impl RunKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Apply, Self::Migrate, Self::Adopt];
+    pub const ALL: [Self; 4] = [Self::Apply, Self::Migrate, Self::Adopt, Self::RotateKey];
 
     /// The word in the database and on the command line.
     pub const fn as_str(self) -> &'static str {
@@ -347,6 +349,15 @@ impl RunKind {
             Self::Apply => "apply",
             Self::Migrate => "migrate",
             Self::Adopt => "adopt",
+            Self::RotateKey => "rotate_key",
+        }
+    }
+
+    /// What starting one asks for.
+    pub const fn permission(self) -> Permission {
+        match self {
+            Self::Apply | Self::Migrate | Self::Adopt => Permission::SchemaWrite,
+            Self::RotateKey => Permission::TokenWrite,
         }
     }
 
@@ -423,6 +434,32 @@ pub struct Run {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// The master keys, by their ids. An id is a hash that tells nothing of its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MasterKeys {
+    /// The key that seals.
+    pub sealing: String,
+    /// The key that some secrets may still be sealed under, while the key is being changed.
+    pub previous: Option<String>,
+    /// When the key was changed last.
+    pub rotated_at: Option<Timestamp>,
+    /// The control planes that run, or did until not long ago.
+    pub nodes: Vec<ControlNode>,
+}
+
+/// A control plane.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ControlNode {
+    /// Its name: the machine and the process.
+    pub name: String,
+    /// The master keys it has.
+    pub keys: Vec<String>,
+    /// The one it seals with.
+    pub sealing: String,
+    /// When it said so last.
+    pub seen_at: Timestamp,
 }
 
 /// Asks for a run of `migrate`.

@@ -1,13 +1,14 @@
 //! All knowledge of users' PostgreSQL.
 //!
-//! [`facts`] collects what is true of a database, [`harden`] decides (purely) what to do about it, [`apply`] does it, and
-//! [`registry`] lets tenants in afterwards. [`connect`] reaches clusters, [`local`] runs one. Guardian's own database is the
+//! [`facts`] collects what is true of a database, [`harden`] decides (purely) what to do about it, [`apply`] does it, [`eject`] takes it
+//! back, and [`registry`] lets tenants in afterwards. [`connect`] reaches clusters, [`local`] runs one. Guardian's own database is the
 //! business of `store`, and places for tenants that of `provision`.
 
 pub mod activity;
 pub mod apply;
 pub mod binaries;
 pub mod connect;
+pub mod eject;
 pub mod facts;
 pub mod harden;
 pub mod local;

@@ -2,8 +2,8 @@
 
 use guardian_lifecycle::LifecycleError;
 use guardian_store::{
-    BeginError, InterveneError, ListError, LoginError, RunError, SetLimitsError, SetTierError, StoreError, TierError,
-    TokenError,
+    BeginError, InterveneError, ListError, LoginError, RotationError, RunError, SetLimitsError, SetTierError, StoreError,
+    TierError, TokenError,
 };
 use sqlx::{Error as Driver, error::DatabaseError};
 
@@ -100,6 +100,15 @@ impl From<FeedError> for ApiError {
             FeedError::Gone(_) => Self::new(Kind::Gone, error.to_string()),
             FeedError::Installation(error) => Self::new(Kind::Configuration, error.to_string()),
             FeedError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RotationError> for ApiError {
+    fn from(error: RotationError) -> Self {
+        match error {
+            RotationError::Store(error) => error.into(),
+            _ => Self::new(Kind::WrongState, error.to_string()),
         }
     }
 }

@@ -114,6 +114,9 @@ fn cases() -> Vec<Case> {
         Case::new("migration.plan", SchemaWrite, 200),
         Case::new("run.migrate", SchemaWrite, 202).given(Given::Idle),
         Case::new("run.list", PlatformRead, 200),
+        Case::new("key.read", PlatformRead, 200),
+        // The world has one key only.
+        Case::new("run.rotate_key", TokenWrite, 409),
         Case::new("login.list", LoginRead, 200),
         Case::new("login.create", LoginWrite, 201).body(|subject| {
             let name = format!("n{}", subject.operation.id.to_string().trim_start_matches("op_"));

@@ -51,6 +51,12 @@ pub enum OpenError {
          that belongs to this database"
     )]
     WrongKey,
+    /// The master key is being changed, and this process has one of the two only.
+    #[error(
+        "the master key is being changed, and some secrets are under the old one, others under the new one; name both, as \
+         `control.master_key_file` and `control.master_key_file_previous`, until `guardian key status` says that it is done"
+    )]
+    BetweenKeys,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -118,7 +124,7 @@ async fn migrate(connection: &mut PgConnection) -> Result<(), OpenError> {
     })
 }
 
-/// A canary sealed by the first start opens under the right key only.
+/// A canary sealed by the first start opens under the right key only. Takes up the key that seals.
 async fn check_key(connection: &mut PgConnection, vault: &Vault) -> Result<(), OpenError> {
     const DOING: &str = "check the master key";
     let fresh = vault.seal(CANARY, CANARY.as_bytes()).map_err(StoreError::from)?;
@@ -127,10 +133,26 @@ async fn check_key(connection: &mut PgConnection, vault: &Vault) -> Result<(), O
         .execute(&mut *connection)
         .await
         .doing(DOING)?;
-    let sealed: Vec<u8> = sqlx::query_scalar("SELECT sealed FROM vault_canary").fetch_one(connection).await.doing(DOING)?;
-    match vault.open(CANARY, &sealed) {
-        Ok(_) => Ok(()),
-        Err(VaultError::Sealed) => Err(OpenError::WrongKey),
-        Err(other) => Err(StoreError::from(other).into()),
+    let kept: Option<(String, Option<String>)> =
+        sqlx::query_as("SELECT id, previous FROM vault_key").fetch_optional(&mut *connection).await.doing(DOING)?;
+    if let Some((id, Some(previous))) = &kept
+        && !(vault.knows(id) && vault.knows(previous))
+    {
+        return Err(OpenError::BetweenKeys);
     }
+    let sealed: Vec<u8> =
+        sqlx::query_scalar("SELECT sealed FROM vault_canary").fetch_one(&mut *connection).await.doing(DOING)?;
+    match vault.open(CANARY, &sealed) {
+        Ok(_) => {}
+        Err(VaultError::Sealed) => return Err(OpenError::WrongKey),
+        Err(other) => return Err(StoreError::from(other).into()),
+    }
+    let opened = vault.sealed_under(CANARY, &sealed).ok_or(OpenError::WrongKey)?;
+    let id: String =
+        sqlx::query_scalar("INSERT INTO vault_key (id) VALUES ($1) ON CONFLICT (one) DO UPDATE SET one = true RETURNING id")
+            .bind(opened)
+            .fetch_one(connection)
+            .await
+            .doing(DOING)?;
+    if vault.seal_with(&id, None) { Ok(()) } else { Err(OpenError::WrongKey) }
 }

@@ -3,7 +3,7 @@
 //! Like an operation, a run has a lease and a fence: see [`RunClaim`], which whoever works on it holds.
 
 use guardian_model::{
-    Permission, RunId,
+    RunId,
     access::Permit,
     api::{Page, Run, RunItem, RunKind, RunState},
 };
@@ -70,7 +70,7 @@ impl Store {
         lease: &Lease,
     ) -> Result<RunClaim, RunError> {
         const DOING: &str = "start a run";
-        covers(permit, Permission::SchemaWrite, None)?;
+        covers(permit, kind.permission(), None)?;
         let id = RunId::from_uuid(Uuid::now_v7());
         let mut transaction = self.pool.begin().await.doing(DOING)?;
         let inserted = sqlx::query(

@@ -1,21 +1,46 @@
 //! Seals secrets at rest under the master key: AES-256-GCM with a random nonce.
 //!
-//! What it lacks: rotation of the master key. The version byte leaves room for it.
+//! While the key is being changed, a vault has two: it opens what either has sealed, and seals with the one that the control
+//! database names ([`Store::beat`](crate::Store::beat)). What is sealed does not say with which: the wrong key opens nothing.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    digest::{SHA256, digest},
     rand,
 };
 use zeroize::Zeroizing;
 
 const VERSION: u8 = 1;
 const KEY_LEN: usize = 32;
+/// Hexadecimal digits of a key's id.
+const ID_LEN: usize = 16;
 
-/// The master key, ready for use. Cheap to clone; never printed.
+/// The master keys, ready for use. Cheap to clone, and clones seal with the same one; never printed.
 #[derive(Clone)]
-pub struct Vault(Arc<LessSafeKey>);
+pub struct Vault(Arc<Ring>);
+
+struct Ring {
+    keys: Vec<Key>,
+    /// The index of the one that seals.
+    sealing: AtomicUsize,
+    /// Until when it may, unless somebody confirms it again. `None`: for ever.
+    until: Mutex<Option<Instant>>,
+}
+
+#[derive(Clone)]
+struct Key {
+    id: String,
+    key: Arc<LessSafeKey>,
+}
 
 /// Why a secret could not be sealed or opened. Says nothing about its content.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +57,9 @@ pub enum VaultError {
     /// Altered, moved from another place, or sealed under another key.
     #[error("a sealed secret does not open: it was altered, or sealed under another master key")]
     Sealed,
+    /// This process has not heard for a while which key seals.
+    #[error("the control database has not confirmed the master key for a while; nothing is sealed until it does")]
+    Unconfirmed,
 }
 
 impl fmt::Debug for Vault {
@@ -62,13 +90,62 @@ impl Vault {
     }
 
     fn from_bytes(key: &[u8; KEY_LEN]) -> Result<Self, VaultError> {
+        let tagged = Zeroizing::new([&b"guardian master key\0"[..], key].concat());
+        let mut id = hex(digest(&SHA256, &tagged).as_ref());
+        id.truncate(ID_LEN);
         let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| VaultError::Key)?;
-        Ok(Self(Arc::new(LessSafeKey::new(key))))
+        Ok(Self::of(vec![Key { id, key: Arc::new(LessSafeKey::new(key)) }]))
+    }
+
+    fn of(keys: Vec<Key>) -> Self {
+        Self(Arc::new(Ring { keys, sealing: AtomicUsize::new(0), until: Mutex::new(None) }))
+    }
+
+    /// This vault's keys, and behind them the other's, which are to go.
+    #[must_use]
+    pub fn with_previous(&self, previous: &Self) -> Self {
+        let mut keys = self.0.keys.clone();
+        for key in &previous.0.keys {
+            if !self.knows(&key.id) {
+                keys.push(key.clone());
+            }
+        }
+        Self::of(keys)
+    }
+
+    /// The ids of its keys, the newest first. An id tells nothing of the key.
+    pub fn ids(&self) -> Vec<String> {
+        self.0.keys.iter().map(|key| key.id.clone()).collect()
+    }
+
+    /// The id of the key that seals.
+    pub fn sealing(&self) -> &str {
+        &self.key().id
+    }
+
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.0.keys.iter().any(|key| key.id == id)
+    }
+
+    /// Seals with this key from now on, until the instant; `false` when the vault does not have it.
+    pub(crate) fn seal_with(&self, id: &str, until: Option<Instant>) -> bool {
+        let Some(index) = self.0.keys.iter().position(|key| key.id == id) else { return false };
+        self.0.sealing.store(index, Ordering::Release);
+        *self.0.until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        true
+    }
+
+    fn key(&self) -> &Key {
+        &self.0.keys[self.0.sealing.load(Ordering::Acquire)]
     }
 
     /// Seals a secret. `context` (its purpose and its owner) has to be given again to open it, so that a sealed secret
     /// that was moved to another row does not open there.
     pub fn seal(&self, context: &str, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
+        let until = *self.0.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.is_some_and(|until| Instant::now() > until) {
+            return Err(VaultError::Unconfirmed);
+        }
         let nonce = random::<NONCE_LEN>()?;
         let mut sealed = Vec::with_capacity(1 + NONCE_LEN + plain.len() + AES_256_GCM.tag_len());
         sealed.push(VERSION);
@@ -76,7 +153,8 @@ impl Vault {
         sealed.extend_from_slice(plain);
         let body = &mut sealed[1 + NONCE_LEN..];
         let tag = self
-            .0
+            .key()
+            .key
             .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(context), body)
             .map_err(|_| VaultError::Sealed)?;
         sealed.extend_from_slice(tag.as_ref());
@@ -90,14 +168,23 @@ impl Vault {
             return Err(VaultError::Format(*version));
         }
         let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(VaultError::Sealed)?;
+        self.0.keys.iter().find_map(|key| key.open(context, *nonce, body)).ok_or(VaultError::Sealed)
+    }
+
+    /// The id of the key that the secret is sealed under.
+    pub(crate) fn sealed_under(&self, context: &str, sealed: &[u8]) -> Option<&str> {
+        let (nonce, body) = sealed.get(1..)?.split_first_chunk::<NONCE_LEN>()?;
+        self.0.keys.iter().find(|key| key.open(context, *nonce, body).is_some()).map(|key| key.id.as_str())
+    }
+}
+
+impl Key {
+    fn open(&self, context: &str, nonce: [u8; NONCE_LEN], body: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let mut body = Zeroizing::new(body.to_vec());
-        let plain_len = self
-            .0
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(context), &mut body)
-            .map_err(|_| VaultError::Sealed)?
-            .len();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let plain_len = self.key.open_in_place(nonce, Aad::from(context), &mut body).ok()?.len();
         body.truncate(plain_len);
-        Ok(body)
+        Some(body)
     }
 }
 
@@ -144,6 +231,26 @@ mod tests {
             assert!(vault.open("", &sealed[..at]).is_err(), "cut at {at}");
         }
         assert_ne!(vault.seal("", b"secret").unwrap(), sealed, "a nonce came twice");
+    }
+
+    #[test]
+    fn two_keys_open_what_either_sealed_and_one_seals() {
+        let ((old, _), (new, _)) = (Vault::generate().unwrap(), Vault::generate().unwrap());
+        let both = new.with_previous(&old);
+        assert_eq!(both.ids(), [new.ids(), old.ids()].concat());
+        let sealed = old.seal("x", b"secret").unwrap();
+        assert_eq!(both.open("x", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(both.sealed_under("x", &sealed), Some(old.sealing()));
+        assert!(both.seal_with(old.sealing(), None));
+        assert!(old.open("x", &both.clone().seal("x", b"secret").unwrap()).is_ok());
+        assert!(both.seal_with(new.sealing(), None));
+        assert!(new.open("x", &both.seal("x", b"secret").unwrap()).is_ok());
+        let (other, _) = Vault::generate().unwrap();
+        assert!(!both.seal_with(other.sealing(), None));
+        assert!(both.seal_with(new.sealing(), Some(Instant::now())));
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert_eq!(both.seal("x", b"secret"), Err(VaultError::Unconfirmed));
+        assert_eq!(new.with_previous(&new).ids(), new.ids());
     }
 
     #[test]

@@ -228,3 +228,85 @@ async fn a_run_outlives_the_nodes_that_are_killed_in_it() {
     assert!(!installation.log().contains("two at once"), "{}", installation.log());
     assert!(b.stop(), "{}", installation.log());
 }
+
+/// Writes a line of the configuration anew, and starts both nodes with it.
+fn restart(installation: &Installation, nodes: [Up; 2], from: &str, to: &str) -> [Up; 2] {
+    let text = fs::read_to_string(installation.config()).expect("read the configuration");
+    assert!(text.contains(from), "{text}");
+    fs::write(installation.config(), text.replace(from, to)).expect("write the configuration");
+    // One after the other, as an upgrade rolls.
+    let [a, b] = nodes;
+    assert!(a.stop(), "{}", installation.log());
+    let a = installation.up();
+    assert!(b.stop(), "{}", installation.log());
+    [a, installation.node(B)]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_master_key_is_changed_although_nodes_are_killed() {
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let nodes = [installation.up_and_hardened(), installation.node(B)];
+    for number in 0..3 {
+        installation.run(["tenant", "create", &format!("t{number}"), "--tier", "free"]);
+    }
+    installation.run(["tenant", "create", "silo", "--tier", "business"]);
+    let refused = guardian_tests::refusal(&installation, &["key", "rotate", "--yes"]);
+    assert!(refused.contains("no other master key"), "{refused}");
+
+    let new = "fedcba9876543210".repeat(4);
+    let path = installation.path("new.key");
+    fs::write(&path, &new).expect("write the key");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("close the key");
+    let old_line = "master_key_file = \"master.key\"";
+    let both = "master_key_file = \"new.key\"\nmaster_key_file_previous = \"master.key\"";
+    let mut nodes = restart(&installation, nodes, old_line, both).map(Some);
+    assert_eq!(ask(&installation, B, &["key", "status"]).expect("the keys")["nodes"].as_array().map(Vec::len), Some(2));
+
+    // Killed when the switch is recorded, when the tenants are, and when the canary is.
+    let mut barrier = Barrier::at_item(installation.control(), 0).await;
+    let mut child = installation.command_on(A, ["key", "rotate", "--yes"]);
+    let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start the rotation");
+    let mut victim = A;
+    for item in [1, 6] {
+        assert!(barrier.is_reached(|| false).await, "{}", installation.log());
+        take(&mut nodes, victim).kill();
+        barrier.lift().await;
+        barrier = Barrier::at_item(installation.control(), item).await;
+        assert!(barrier.is_reached(|| false).await, "{}", installation.log());
+        nodes[usize::from(victim == B)] = Some(if victim == A { installation.up() } else { installation.node(B) });
+        victim = other(victim);
+    }
+    take(&mut nodes, victim).kill();
+    let _ = child.kill();
+    let _ = child.wait();
+    barrier.lift().await;
+    let run = ended(&installation, other(victim), "rotate_key").await;
+    assert_done(&run, 4);
+    let keys = ask(&installation, other(victim), &["key", "status"]).expect("the keys");
+    assert_eq!(keys["previous"], Value::Null, "{keys}");
+
+    // The old key is needed no more.
+    fs::remove_file(installation.path("master.key")).expect("throw the old key away");
+    let text = fs::read_to_string(installation.config()).expect("read the configuration");
+    fs::write(installation.config(), text.replace(both, "master_key_file = \"new.key\"")).expect("write the configuration");
+    for up in nodes.into_iter().flatten() {
+        assert!(up.stop(), "{}", installation.log());
+    }
+    let up = installation.up();
+    for slug in ["t0", "t1", "t2", "silo"] {
+        assert_eq!(guardian_tests::psql(&installation, slug, "SELECT count(*) FROM tag"), Ok("0".into()), "{slug}");
+    }
+    assert!(ask(&installation, A, &["tenant", "show", "t0"]).is_some());
+    let log = installation.log();
+    assert!(!log.contains(&new) && !log.contains(&"0123456789abcdef".repeat(4)), "a key is in the log");
+    assert!(up.stop(), "{log}");
+
+    // Who left the new key out starts nothing.
+    fs::write(installation.path("master.key"), "0123456789abcdef".repeat(4)).expect("write the old key");
+    fs::set_permissions(installation.path("master.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("close it");
+    let text = fs::read_to_string(installation.config()).expect("read the configuration");
+    fs::write(installation.config(), text.replace("new.key", "master.key")).expect("write the configuration");
+    let refused = guardian_tests::refusal(&installation, &["up"]);
+    assert!(refused.contains("the master key is not the one"), "{refused}");
+}

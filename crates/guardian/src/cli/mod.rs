@@ -10,11 +10,14 @@ mod audit_log;
 mod completions;
 mod confirm;
 mod connect;
+mod eject;
+mod export_config;
 mod follow;
 mod gateway;
 mod generate;
 mod incident;
 mod init;
+mod key;
 mod login;
 mod migrate;
 mod operation;
@@ -123,6 +126,10 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Token(token::Token),
     #[command(subcommand)]
+    Key(key::Key),
+    ExportConfig(export_config::ExportConfig),
+    Eject(eject::Eject),
+    #[command(subcommand)]
     Incident(incident::Incident),
     #[command(subcommand)]
     AuditLog(audit_log::AuditLog),
@@ -165,6 +172,9 @@ impl Cli {
             Command::Init(command) => command.run(output).await,
             Command::Status(command) => command.run(&global.client()?, output).await,
             Command::Token(command) => command.run(&global.client()?, output).await,
+            Command::Key(command) => command.run(&global.client()?, output).await,
+            Command::ExportConfig(command) => command.run(&global.client()?, output).await,
+            Command::Eject(command) => command.run(&global, output).await,
             Command::Incident(command) => command.run(&global.client()?, output).await,
             Command::AuditLog(command) => command.run(&global.client()?, output).await,
             Command::Completions(command) => command.run(),

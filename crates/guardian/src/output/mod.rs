@@ -175,6 +175,11 @@ impl Output {
     }
 }
 
+/// A part of a JSON document that is too long to be held as a whole.
+pub(crate) fn json_part(part: &str) -> anyhow::Result<()> {
+    put(&text::json(part))
+}
+
 /// A script for a program: the same, whatever the flags say.
 pub(crate) fn script(text: &str) -> anyhow::Result<()> {
     put(&block(text))

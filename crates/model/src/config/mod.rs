@@ -64,6 +64,9 @@ pub struct Control {
     /// The file with the master key (64 hexadecimal digits, mode 0600); `GUARDIAN_MASTER_KEY` outranks it.
     /// Left out: `master.key` in the state folder, made on first start for the local cluster.
     pub master_key_file: Option<String>,
+    /// The file with the master key that was in use before, while `guardian key rotate` seals everything anew;
+    /// `GUARDIAN_MASTER_KEY_PREVIOUS` outranks it. Left out: there is only one key.
+    pub master_key_file_previous: Option<String>,
     /// Seconds between the deletion of a tenant and the removal of its data.
     pub delete_grace_seconds: u32,
     /// Seconds after which another process may take over an operation whose worker has fallen silent.
@@ -76,6 +79,7 @@ impl Default for Control {
             database_url: None,
             listen: "127.0.0.1:7117".to_owned(),
             master_key_file: None,
+            master_key_file_previous: None,
             delete_grace_seconds: 7 * 24 * 3600,
             lease_seconds: 10,
         }

@@ -7,6 +7,7 @@ mod apply;
 mod documentation;
 mod door;
 mod drift;
+mod eject;
 mod fastpath;
 mod forge;
 mod hazards;

@@ -11,6 +11,7 @@ mod hardening;
 mod health;
 mod imports;
 mod incidents;
+mod keys;
 mod logins;
 mod migrations;
 pub(crate) mod observations;
@@ -45,6 +46,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(hardening::routes())
         .merge(migrations::routes())
         .merge(runs::routes())
+        .merge(keys::routes())
         .merge(tokens::routes())
         .merge(logins::routes())
         .merge(snapshot::routes())

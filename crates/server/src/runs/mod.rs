@@ -8,6 +8,7 @@
 pub(crate) mod apply;
 pub(crate) mod migrate;
 mod progress;
+pub(crate) mod rotate;
 
 use std::time::Duration;
 
@@ -58,6 +59,7 @@ async fn resume(state: &AppState, claim: RunClaim) {
         RunKind::Migrate => migrate::resume(state, progress).await,
         // Nothing of this version begins one.
         RunKind::Adopt => progress.give_up("this version cannot go on with an adoption; start it again").await,
+        RunKind::RotateKey => rotate::resume(state, progress),
     }
 }
 

@@ -44,6 +44,11 @@ impl Progress {
         Self { store: state.store.clone(), lease, claim: Arc::new(claim), lost: CancellationToken::new() }
     }
 
+    /// This process's hold, for writes that name it.
+    pub(super) fn claim(&self) -> &RunClaim {
+        &self.claim
+    }
+
     pub(super) fn id(&self) -> RunId {
         self.claim.id
     }

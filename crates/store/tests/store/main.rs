@@ -14,5 +14,6 @@ mod logins;
 mod observations;
 mod opening;
 mod operations;
+mod rotation;
 mod runs;
 mod tiers;

@@ -106,3 +106,16 @@ async fn a_run_that_was_given_back_is_free_at_once() {
     assert!(matches!(late, Err(RunClaimError::Fenced(_))), "the same name does not make it the same claim: {late:?}");
     fixture.store.finish_run(&again, None).await.unwrap();
 }
+
+/// The statement is the one of the version before leases.
+#[tokio::test]
+async fn an_older_guardian_s_run_is_left_alone_for_a_while() {
+    let fixture = Fixture::new("run_older").await;
+    let mut superuser = fixture.superuser().await;
+    let started = "INSERT INTO run (id, kind, requested_by) VALUES (gen_random_uuid(), 'apply', 'an older one')";
+    sqlx::query(started).execute(&mut superuser).await.unwrap();
+    assert!(fixture.store.claim_run(&lease("a")).await.unwrap().is_none(), "it was taken away at once");
+    sqlx::query("UPDATE run SET lease_until = now()").execute(&mut superuser).await.unwrap();
+    let claim = fixture.store.claim_run(&lease("a")).await.unwrap().expect("it is free in the end");
+    assert_eq!(claim.arguments, serde_json::json!({}));
+}

@@ -1,0 +1,68 @@
+//! `guardian key`: the master key that secrets are sealed under.
+
+use guardian_client::Client;
+use guardian_model::api::MasterKeys;
+
+use super::{confirm, follow};
+use crate::output::{Cell, Mark, Output, Table, time};
+
+/// Change the master key, and show which one seals
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Key {
+    /// Seal every secret under the new master key, while everything runs
+    #[command(after_help = "Before: write the new key to a file, name it as control.master_key_file and the old one as
+control.master_key_file_previous, and start every control plane anew. After: take the old one out again.
+
+Examples:
+  guardian key rotate
+  guardian key rotate --yes")]
+    Rotate {
+        /// Do not ask first
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// Show which master key seals, and which control planes have which
+    #[command(after_help = "Examples:\n  guardian key status")]
+    Status,
+}
+
+impl Key {
+    pub(crate) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
+        match self {
+            Self::Status => output.result(&client.master_keys().await?, |keys| show(keys, output)),
+            Self::Rotate { yes } => {
+                if !yes {
+                    confirm::yes("Seal every secret under the new master key?", "--yes")?;
+                }
+                let run = client.rotate_master_key().await?;
+                follow::run(client, output, run).await?;
+                output.done("every secret is sealed under the new master key")?;
+                output.remark("  take control.master_key_file_previous out of guardian.toml on every control plane");
+                output.remark("  keep the old key as long as you keep a backup of the control database from before");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn show(keys: &MasterKeys, output: Output) -> anyhow::Result<()> {
+    let rotated = keys.rotated_at.map(time);
+    let previous = keys.previous.as_ref().map(|id| format!("{id}: some secrets may still be under it"));
+    output.table(Table::of_one(vec![
+        ("seals with", (&keys.sealing).into()),
+        ("changing from", Cell::maybe(previous.as_ref())),
+        ("changed last (UTC)", Cell::maybe(rotated.as_ref())),
+    ]))?;
+    output.line("")?;
+    let mut table = Table::new(["control plane", "has", "seals with", "seen (UTC)"]);
+    for node in &keys.nodes {
+        let mark = if node.sealing == keys.sealing { Mark::Good } else { Mark::Caution };
+        table.row([
+            (&node.name).into(),
+            node.keys.join(", ").into(),
+            Cell::marked(Some(mark), &node.sealing),
+            time(node.seen_at).into(),
+        ]);
+    }
+    output.table(table)
+}
