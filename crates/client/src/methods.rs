@@ -4,8 +4,8 @@ use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
         AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken,
-        DeleteTenant, FleetDrift, GatewayEvent, HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier, Run,
-        SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
+        DeleteTenant, FleetDrift, GatewayEvent, HardeningReport, Incident, MigrationPlan, NewLogin, NewToken, Page, PutTier,
+        Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
     },
     door::{DoorGrant, OpenDoor},
     import::{ImportReport, ImportTenants},

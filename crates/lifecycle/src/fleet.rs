@@ -72,13 +72,25 @@ impl Fleet {
     /// Brings the shared place to the newest migration and names the files that ran. Its database and schema are made when
     /// they are missing. What is new in it is out of the application's reach until it is hardened.
     pub async fn migrate_shared(&self) -> Result<Vec<String>, LifecycleError> {
-        patiently(async || self.shared().await).await
+        let mut patience = Patience::new();
+        loop {
+            match self.shared().await {
+                Err(error) if patience.bears(&error).await => {}
+                ended => return Ok(ended?),
+            }
+        }
     }
 
     /// Brings the place of a tenant's own to the newest migration, grants its role what is new, and names the files that
     /// ran. Takes turns with operations on the tenant.
     pub async fn migrate_tenant(&self, tenant: &Tenant) -> Result<Vec<String>, LifecycleError> {
-        patiently(async || self.own(tenant).await).await
+        let mut patience = Patience::new();
+        loop {
+            match self.own(tenant).await {
+                Err(error) if patience.bears(&error).await => {}
+                ended => return Ok(ended?),
+            }
+        }
     }
 
     async fn shared(&self) -> Result<Vec<String>, StepError> {
@@ -129,18 +141,26 @@ impl Fleet {
     }
 }
 
-/// Tries again, after longer and longer pauses, while trying again may help.
-async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, StepError>) -> Result<T, LifecycleError> {
-    let mut pause = PAUSE;
-    for _ in 1..ATTEMPTS_MAX {
-        match attempt().await {
-            Err(error) if error.is_transient() => {
-                tracing::info!(%error, "a place is tried again");
-                sleep(pause).await;
-                pause *= 2;
-            }
-            ended => return Ok(ended?),
-        }
+/// What is left of the attempts at one place.
+struct Patience {
+    attempts: u32,
+    pause: Duration,
+}
+
+impl Patience {
+    const fn new() -> Self {
+        Self { attempts: ATTEMPTS_MAX, pause: PAUSE }
     }
-    Ok(attempt().await?)
+
+    /// Whether to try again after this error; comes back when it is time to.
+    async fn bears(&mut self, error: &StepError) -> bool {
+        self.attempts -= 1;
+        if self.attempts == 0 || !error.is_transient() {
+            return false;
+        }
+        tracing::info!(%error, "a place is tried again");
+        sleep(self.pause).await;
+        self.pause *= 2;
+        true
+    }
 }

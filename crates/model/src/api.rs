@@ -529,7 +529,7 @@ pub struct PlaceDrift {
 
 impl PlaceDrift {
     /// A place that does not differ.
-    pub const fn of(place: String, ring: String) -> Self {
+    pub fn of(place: String, ring: String) -> Self {
         let (missing, changed, gone, tables) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { place, ring, missing, changed, gone, tables, error: None }
     }

@@ -104,7 +104,8 @@ impl Migrate {
 
 fn differences(place: &PlaceDrift) -> String {
     let mut words = Vec::new();
-    for (label, files) in [("lacks", &place.missing), ("changed since", &place.changed), ("not in the folder", &place.gone)] {
+    for (label, files) in [("lacks", &place.missing), ("changed since", &place.changed), ("not in the folder", &place.gone)]
+    {
         if !files.is_empty() {
             words.push(format!("{label}: {}", files.join(", ")));
         }

@@ -112,7 +112,9 @@ impl Rollout {
                 return refuse("rings", format!("name a ring by 1 to {NAME_LEN_MAX} of a-z, 0-9, _ and -"));
             }
             if !names.insert(name) {
-                let problem = format!("`{name}` is taken; there are the rings `{SHARED_RING}` and `{REST_RING}`, and no two of one name");
+                let problem = format!(
+                    "`{name}` is taken; there are the rings `{SHARED_RING}` and `{REST_RING}`, and no two of one name"
+                );
                 return refuse("rings", problem);
             }
             if percent.is_some_and(|percent| percent == 0 || percent > 100) {

@@ -70,3 +70,24 @@ proptest! {
         let _ = Config::parse("guardian.toml", &format!("{MINIMAL}{noise}"));
     }
 }
+
+#[test]
+fn rings_hold_whom_they_name_first() {
+    let ring = |text: &str| format!("{MINIMAL}[migrations]\n{text}");
+    let text = ring("rings = [{ name = \"canary\", tenants = [\"acme\"] }, { name = \"small\", tiers = [\"free\"] }]");
+    let rollout = Config::parse("guardian.toml", &text).unwrap().migrations;
+    assert_eq!(rollout.order(), ["shared", "canary", "small", "rest"]);
+    let last = ring("shared = \"last\"\nrings = [{ name = \"tenth\", percent = 10 }]");
+    assert_eq!(Config::parse("guardian.toml", &last).unwrap().migrations.order(), ["tenth", "rest", "shared"]);
+    for (wrong, problem) in [
+        ("rings = [{ name = \"rest\", percent = 1 }]", "`rest` is taken"),
+        ("rings = [{ name = \"a\" }]", "names nobody"),
+        ("rings = [{ name = \"A b\", percent = 1 }]", "name a ring by"),
+        ("rings = [{ name = \"a\", percent = 101 }]", "must be 1 to 100"),
+        ("halt_percent = 101", "must be 0 to 100"),
+        ("parallel = 0", "must be 1 to 64"),
+    ] {
+        let message = refusal(&ring(wrong));
+        assert!(message.contains(problem), "{message}");
+    }
+}

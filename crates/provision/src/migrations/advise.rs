@@ -183,8 +183,12 @@ async fn tables(connection: &mut PgConnection, schema: &str) -> Result<Tables, P
 
 /// What a statement did to one table, when it is worth a word.
 fn note(file: &str, line: usize, before: &Seen, after: Option<&Seen>) -> Option<MigrationAdvice> {
-    let gone = || Seen { name: before.name.clone(), file: before.file, scans: before.scans, columns: BTreeSet::new(), lock: None };
-    let (dropped, after) = (after.is_none(), after.map_or_else(gone, |after| Seen { columns: after.columns.clone(), name: after.name.clone(), ..*after }));
+    let gone =
+        || Seen { name: before.name.clone(), file: before.file, scans: before.scans, columns: BTreeSet::new(), lock: None };
+    let (dropped, after) = (
+        after.is_none(),
+        after.map_or_else(gone, |after| Seen { columns: after.columns.clone(), name: after.name.clone(), ..*after }),
+    );
     let lock = if dropped { Some(STRONGEST) } else { after.lock };
     let rewrites = !dropped && before.file != after.file;
     let scans = after.scans > before.scans;

@@ -60,9 +60,11 @@ pub(crate) async fn drift(state: &AppState, query: &DriftQuery) -> ApiResult<Fle
         }
         None => Tables::new(),
     };
-    let page = targets.iter().skip(begin).take(limit as usize);
-    let (expected, files) = (&expected, files.as_ref());
-    let looks = stream::iter(page).map(|target| async move {
+    let page = begin.min(targets.len())..targets.len().min(begin.saturating_add(limit as usize));
+    let end = page.end;
+    let (expected, files, all) = (&expected, files.as_ref(), &targets);
+    let looks = stream::iter(page).map(|index| async move {
+        let target = &all[index];
         let found = look(state, target, files, column, expected).await;
         let (place, ring) = (target.name(), target.ring.clone());
         found.map_or_else(
@@ -71,7 +73,6 @@ pub(crate) async fn drift(state: &AppState, query: &DriftQuery) -> ApiResult<Fle
         )
     });
     let places: Vec<_> = looks.buffered(LOOKS_MAX).collect().await;
-    let end = begin + places.len();
     Ok(FleetDrift {
         reference: reference.map(Target::name),
         places,
@@ -132,7 +133,9 @@ fn differences(expected: &Tables, found: &Tables) -> Vec<TableDrift> {
     let missing = missing.map(|table| TableDrift { table: table.clone(), kind: TableDriftKind::Missing });
     let other = found.iter().filter_map(|(table, fingerprint)| match expected.get(table) {
         None => Some(TableDrift { table: table.clone(), kind: TableDriftKind::Extra }),
-        Some(expected) if expected != fingerprint => Some(TableDrift { table: table.clone(), kind: TableDriftKind::Differs }),
+        Some(expected) if expected != fingerprint => {
+            Some(TableDrift { table: table.clone(), kind: TableDriftKind::Differs })
+        }
         Some(_) => None,
     });
     missing.chain(other).collect()

@@ -12,7 +12,7 @@ use std::{
     time::Instant,
 };
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use guardian_lifecycle::Fleet;
 use guardian_model::{
     ClusterName,
@@ -23,11 +23,11 @@ use guardian_model::{
 use guardian_provision::Migrations;
 use tokio::sync::Semaphore;
 
+use self::places::{Target, failed_first, targets};
 pub(crate) use self::{
     drift::drift,
     plan::{advise, plan},
 };
-use self::places::{Target, failed_first, targets};
 use super::{progress::Progress, shown};
 use crate::{
     AppState,
@@ -59,7 +59,7 @@ pub(crate) async fn start(state: &AppState, permit: &Permit, asked: &StartMigrat
 pub(super) fn resume(state: &AppState, progress: Progress) {
     let (state, own) = (state.clone(), progress.clone());
     progress.spawn(&state.clone(), async move {
-        let (work, parts) = left(&state, own).await.map_err(|error| error.detail().to_owned())?;
+        let (work, parts) = left(&state, own).boxed().await.map_err(|error| error.detail().to_owned())?;
         work.run(parts).await
     });
 }
@@ -152,15 +152,15 @@ impl Work {
 
     /// Migrates the places of one ring, so many at once overall and on each cluster, until too many failed. Yields which.
     async fn ring(&self, parts: &[(usize, Target)]) -> Vec<String> {
-        let workers = Semaphore::new(usize::from(self.rollout.parallel));
-        let mut clusters: BTreeMap<&ClusterName, Vec<&(usize, Target)>> = BTreeMap::new();
-        for part in parts {
-            clusters.entry(&part.1.place().cluster).or_default().push(part);
+        let mut clusters: BTreeMap<&ClusterName, Vec<usize>> = BTreeMap::new();
+        for (index, (_, target)) in parts.iter().enumerate() {
+            clusters.entry(&target.place().cluster).or_default().push(index);
         }
         let at_once = usize::from(self.rollout.parallel_per_cluster.min(self.rollout.parallel));
-        let (workers, halted) = (&workers, &AtomicBool::new(false));
-        let clusters = clusters.into_values().map(|parts| {
-            let places = stream::iter(parts).map(move |(position, target)| async move {
+        let (workers, halted) = (&Semaphore::new(usize::from(self.rollout.parallel)), &AtomicBool::new(false));
+        let clusters = clusters.into_values().map(|indexes| {
+            let places = stream::iter(indexes).map(move |index| async move {
+                let (position, target) = &parts[index];
                 // A closed semaphore does not occur: it lives as long as the ring.
                 let _worker = workers.acquire().await;
                 if halted.load(Relaxed) {
@@ -168,7 +168,8 @@ impl Work {
                 }
                 (!self.one(*position, target).await).then(|| target.name())
             });
-            Box::pin(places.buffer_unordered(at_once))
+            // Boxed: the compiler cannot see otherwise that it may go from thread to thread.
+            places.buffer_unordered(at_once).boxed()
         });
         let mut ended = pin!(stream::select_all(clusters));
         let mut failed = Vec::new();

@@ -65,7 +65,10 @@ pub(super) async fn targets(state: &AppState, rollout: &Rollout, only: Option<&s
     let order = rollout.order();
     if let Some(only) = only.filter(|only| !order.contains(only)) {
         let known = order.join("`, `");
-        return Err(ApiError::invalid(format!("`ring`: there is no ring `{}`; there are `{known}`", crate::api::shown(only))));
+        return Err(ApiError::invalid(format!(
+            "`ring`: there is no ring `{}`; there are `{known}`",
+            crate::api::shown(only)
+        )));
     }
     let shared = Owner::Shared(state.config.current()?.shared_place());
     let mut targets = vec![Target { ring: SHARED_RING.to_owned(), of: shared }];
@@ -98,8 +101,6 @@ pub(super) async fn failed_first(state: &AppState, rollout: &Rollout, targets: &
     let failed: HashSet<String> =
         items.into_iter().filter(|item| item.state == RunState::Failed).map(|item| item.name).collect();
     let order = rollout.order();
-    targets.sort_by_key(|target| {
-        (order.iter().position(|ring| *ring == target.ring), !failed.contains(&target.name()))
-    });
+    targets.sort_by_key(|target| (order.iter().position(|ring| *ring == target.ring), !failed.contains(&target.name())));
     Ok(())
 }

@@ -10,11 +10,7 @@ use guardian_provision::{Migrations, migrations};
 use guardian_store::{AuditRecord, Outcome};
 use sqlx::Connection as _;
 
-use super::{
-    super::is_absent,
-    places::{Target, targets},
-    read,
-};
+use super::{super::is_absent, places::targets, read};
 use crate::{
     AppState,
     problem::{ApiResult, chain},
@@ -46,8 +42,9 @@ pub(crate) async fn plan(state: &AppState) -> ApiResult<MigrationPlan> {
     let files = read(state).await?;
     let rollout = state.config.current()?.migrations;
     let targets = targets(state, &rollout, None).await?;
-    let looked = &files;
-    let looks = stream::iter(&targets).map(|target: &Target| async move {
+    let (looked, targets) = (&files, &targets);
+    let looks = stream::iter(0..targets.len()).map(|index| async move {
+        let target = &targets[index];
         let (place, ring) = (target.name(), target.ring.clone());
         match pending(state, target.place(), looked).await {
             Ok(pending) => PlaceMigrations { place, ring, pending, error: None },
@@ -83,4 +80,3 @@ pub(crate) async fn advise(state: &AppState, permit: &Permit) -> ApiResult<Migra
     }
     Ok(plan)
 }
-
