@@ -11,8 +11,8 @@ use guardian_model::{
     import::{ImportReport, ImportTenants},
     observation::{Observation, ObservationReceipt, ObservationReport, ObservationSummary},
     query::{
-        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, DriftQuery, IncidentQuery, ObservationQuery, OperationQuery,
-        RunQuery, TenantQuery, VerifyQuery,
+        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, DriftQuery, IncidentQuery, ObservationQuery,
+        OperationQuery, RunQuery, TenantQuery, VerifyQuery,
     },
     snapshot::Delta,
 };

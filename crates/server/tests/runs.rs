@@ -316,3 +316,35 @@ async fn advice_and_drift_come_from_what_the_server_did() {
         (&serde_json::json!(["0004_drop.sql"]), &serde_json::json!(["0003_index.sql"]))
     );
 }
+
+#[tokio::test]
+async fn one_at_a_time_on_a_cluster_and_again_after_a_lock() {
+    let (folder, migrations) = notes();
+    let world =
+        World::unborn_with(folder.path().to_owned(), "\n[migrations]\nparallel = 4\nparallel_per_cluster = 1\n").await;
+    assert_eq!(world.run("/v1/migrations").await.state, RunState::Done);
+    let _work = work(&world);
+    let locked = schema_tenant(&world).await;
+    for _ in 0..2 {
+        schema_tenant(&world).await;
+    }
+    // Fails in a place that is migrated while another one is.
+    let sql = "SELECT pg_advisory_xact_lock_shared(4712);
+        DO $$ BEGIN IF (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) > 1
+            THEN RAISE EXCEPTION 'two at once'; END IF; END $$;
+        SELECT pg_sleep(0.3);
+        ALTER TABLE note ADD tag text;";
+    std::fs::write(migrations.join("0002_alone.sql"), sql).unwrap();
+    // For longer than a statement waits for a lock, and for less than the attempts at a place last.
+    let mut connection = shared(&world).await;
+    let hold = format!("BEGIN; SELECT FROM {}.note", locked.placement.place.schema);
+    sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut connection).await.unwrap();
+    let let_go = tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+    });
+    let run = world.run("/v1/migrations").await;
+    assert_eq!(run.state, RunState::Done, "{:?} {:?}", run.error, run.items);
+    let_go.await.unwrap();
+}

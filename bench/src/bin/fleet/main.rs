@@ -14,8 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Measures one row and adds its figures.
 type Row = fn(&Runtime, &mut Report) -> Result<()>;
 
-const ROWS: [(&str, Row); 3] =
-    [("migrate", migrate::measure), ("pool", pool::measure), ("import", import::measure)];
+const ROWS: [(&str, Row); 3] = [("migrate", migrate::measure), ("pool", pool::measure), ("import", import::measure)];
 
 /// A PostgreSQL that keeps its promises: durability is part of what is compared.
 const DURABLE: [(&str, &str); 4] =
