@@ -4,15 +4,15 @@ use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     api::{
         AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken,
-        DeleteTenant, GatewayEvent, HardeningReport, Incident, MasterKeys, MigrationPlan, NewLogin, NewToken, Page, PutTier,
-        Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
+        DeleteTenant, FleetDrift, GatewayEvent, HardeningReport, Incident, MasterKeys, MigrationPlan, NewLogin, NewToken,
+        Page, PutTier, Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
     },
     door::{DoorGrant, OpenDoor},
     import::{ImportReport, ImportTenants},
     observation::{Observation, ObservationReceipt, ObservationReport, ObservationSummary},
     query::{
-        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, IncidentQuery, ObservationQuery, OperationQuery,
-        RunQuery, TenantQuery, VerifyQuery,
+        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, DriftQuery, IncidentQuery, ObservationQuery,
+        OperationQuery, RunQuery, TenantQuery, VerifyQuery,
     },
     snapshot::Delta,
 };
@@ -247,6 +247,17 @@ impl Client {
     /// What migrations each place lacks.
     pub async fn plan_migrations(&self) -> Result<MigrationPlan, ClientError> {
         self.send(self.request(Method::GET, &["v1", "migrations"])?.timeout(LONG_REQUEST_TIMEOUT)).await
+    }
+
+    /// The same, with what the missing files would do to tables that are there.
+    pub async fn advise_migrations(&self) -> Result<MigrationPlan, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "migrations", "advice"])?.timeout(LONG_REQUEST_TIMEOUT)).await
+    }
+
+    /// A page of places with their differences.
+    pub async fn drift(&self, query: &DriftQuery) -> Result<FleetDrift, ClientError> {
+        let request = self.request(Method::GET, &["v1", "migrations", "drift"])?;
+        self.send(request.timeout(LONG_REQUEST_TIMEOUT).query(query)).await
     }
 
     /// Starts migrating every place; follow it with [`Client::run`].

@@ -46,6 +46,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 pub use error::LifecycleError;
+pub use fleet::Fleet;
 
 use crate::{
     engine::{Engine, Outcome},

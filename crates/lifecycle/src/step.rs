@@ -206,8 +206,17 @@ impl Steps {
 
     /// Runs the application's migrations in a place.
     pub(crate) async fn migrate(&self, connection: &mut PgConnection, place: &Place) -> Result<Vec<String>, StepError> {
-        let migrations = self.read_migrations().await?;
-        let applied = migrations::apply(connection, &place.schema, &migrations).await;
+        self.migrate_with(connection, place, &self.read_migrations().await?).await
+    }
+
+    /// Runs these migrations in a place.
+    pub(crate) async fn migrate_with(
+        &self,
+        connection: &mut PgConnection,
+        place: &Place,
+        migrations: &Migrations,
+    ) -> Result<Vec<String>, StepError> {
+        let applied = migrations::apply(connection, &place.schema, migrations).await;
         applied.map_err(|source| StepError::Migrate { place: place.to_string(), source: source.into() })
     }
 

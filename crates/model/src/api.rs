@@ -463,32 +463,151 @@ pub struct ControlNode {
 }
 
 /// Asks for a run of `migrate`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartMigration {
-    /// Places at once; 4 when left out, 64 at most.
+    /// Places at once, 64 at most; left out: what the configuration says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallel: Option<u16>,
+    /// This ring only; left out: every one, in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ring: Option<String>,
+    /// Stop when more than this share of a ring's places failed, 0 to 100; left out: what the configuration says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt_percent: Option<u8>,
 }
 
-/// What `migrate` would do, by place.
+/// What `migrate` would do, by ring.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MigrationPlan {
     /// The files in the migrations folder, in order.
     pub files: Vec<String>,
-    /// Every place with the files it lacks.
+    /// The rings, in the order in which they are migrated.
+    pub rings: Vec<RingPlan>,
+    /// Every place with the files it lacks, in the order in which they are migrated.
     pub places: Vec<PlaceMigrations>,
+    /// What the missing files do to tables that are there, found out by running them in a scratch database that was dropped again.
+    pub advice: Vec<MigrationAdvice>,
+    /// Why there is no advice, or not on all files.
+    pub advice_lacks: Option<String>,
+}
+
+/// One ring of places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct RingPlan {
+    /// Its name.
+    pub name: String,
+    /// Its places.
+    pub places: usize,
+    /// Those that lack a file.
+    pub behind: usize,
 }
 
 /// What one place lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct PlaceMigrations {
-    /// `cluster/database/schema`.
+    /// `cluster/database/schema`, and whose it is.
     pub place: String,
+    /// The ring it belongs to.
+    pub ring: String,
     /// Files not applied yet.
     pub pending: Vec<String>,
     /// Why the place cannot be read or must not be migrated.
     pub error: Option<String>,
+}
+
+/// What one statement of a migration does to a table that is there already.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct MigrationAdvice {
+    /// The file.
+    pub file: String,
+    /// The line on which the statement begins, from 1.
+    pub line: usize,
+    /// The table, or the index.
+    pub relation: String,
+    /// The strongest lock on it: `AccessExclusiveLock` stops readers as well, `ShareLock` and above stop writers.
+    pub lock: String,
+    /// Whether its rows are written anew, under that lock.
+    pub rewrites: bool,
+    /// What to do instead.
+    pub advice: String,
+}
+
+/// Where places differ from the migrations folder, and from each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct FleetDrift {
+    /// The place whose tables the others are held against; none when no tenant has a place of its own.
+    pub reference: Option<String>,
+    /// A page of places, those without a difference included.
+    pub places: Vec<PlaceDrift>,
+    /// Asks for the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_cursor: Option<String>,
+}
+
+/// How one place differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct PlaceDrift {
+    /// `cluster/database/schema`, and whose it is.
+    pub place: String,
+    /// The ring it belongs to.
+    pub ring: String,
+    /// Files not applied yet.
+    pub missing: Vec<String>,
+    /// Files that were changed after they had been applied here.
+    pub changed: Vec<String>,
+    /// Files that were applied here and are gone from the folder.
+    pub gone: Vec<String>,
+    /// Tables and views that are not as in the reference.
+    pub tables: Vec<TableDrift>,
+    /// Why the place cannot be read.
+    pub error: Option<String>,
+}
+
+impl PlaceDrift {
+    /// A place that does not differ.
+    pub fn of(place: String, ring: String) -> Self {
+        let (missing, changed, gone, tables) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { place, ring, missing, changed, gone, tables, error: None }
+    }
+
+    /// Whether anything is to be told of it.
+    pub fn differs(&self) -> bool {
+        let Self { missing, changed, gone, tables, error, .. } = self;
+        error.is_some() || !(missing.is_empty() && changed.is_empty() && gone.is_empty() && tables.is_empty())
+    }
+}
+
+/// A table that is not as in the reference.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct TableDrift {
+    /// The table or view.
+    pub table: String,
+    /// How it differs.
+    pub kind: TableDriftKind,
+}
+
+/// How a table differs from the reference's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TableDriftKind {
+    /// The reference has it, the place does not.
+    Missing,
+    /// The place has it, the reference does not.
+    Extra,
+    /// Columns, constraints, indexes or triggers are others.
+    Differs,
+}
+
+impl TableDriftKind {
+    /// The word that people read.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Extra => "extra",
+            Self::Differs => "differs",
+        }
+    }
 }
 
 /// What `apply` would do.

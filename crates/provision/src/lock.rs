@@ -29,6 +29,15 @@ pub async fn hold_in_transaction(transaction: &mut PgConnection, object: &str) -
         .await
 }
 
+/// Lets go of every lock of this session, so that the connection can go on to another object.
+pub async fn release_all(connection: &mut PgConnection) -> Result<(), ProvisionError> {
+    sqlx::query("SELECT pg_catalog.pg_advisory_unlock_all()")
+        .execute(connection)
+        .await
+        .map(drop)
+        .map_err(failed("let go of", "the locks of a session"))
+}
+
 async fn take(connection: &mut PgConnection, sql: &'static str, object: &str) -> Result<(), ProvisionError> {
     match sqlx::query(sql).bind(object).execute(connection).await {
         Ok(_) => Ok(()),

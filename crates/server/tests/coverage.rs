@@ -112,6 +112,8 @@ fn cases() -> Vec<Case> {
         Case::new("hardening.plan", SchemaWrite, 200),
         Case::new("run.apply", SchemaWrite, 202).given(Given::Idle),
         Case::new("migration.plan", SchemaWrite, 200),
+        Case::new("migration.advise", SchemaWrite, 200),
+        Case::new("migration.drift", SchemaWrite, 200),
         Case::new("run.migrate", SchemaWrite, 202).given(Given::Idle),
         Case::new("run.list", PlatformRead, 200),
         Case::new("key.read", PlatformRead, 200),

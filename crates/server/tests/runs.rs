@@ -36,7 +36,11 @@ fn work(world: &World) -> DropGuard {
 }
 
 async fn schema_tenant(world: &World) -> Tenant {
-    let create = CreateTenant { slug: slug("bridge"), tier: "business".parse().unwrap(), key: None };
+    schema_tenant_named(world, slug("bridge")).await
+}
+
+async fn schema_tenant_named(world: &World, slug: guardian_model::Slug) -> Tenant {
+    let create = CreateTenant { slug, tier: "business".parse().unwrap(), key: None };
     let made = world.state.lifecycle.create(&permit(Permission::TenantWrite, None), create, None).await.unwrap();
     loop {
         let tenant = world.store.tenant(&made.tenant.id.into()).await.unwrap().unwrap();
@@ -143,4 +147,204 @@ async fn a_place_that_fails_is_named_and_stops_no_other() {
         [RunState::Failed, RunState::Waiting, RunState::Waiting]
     );
     assert!(run.items[0].detail.contains("0003_wrong.sql:1"), "{:?}", run.items[0]);
+}
+
+/// A folder with one migration, and room for more.
+fn notes() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let migrations = folder.path().join("migrations");
+    std::fs::create_dir(&migrations).unwrap();
+    let sql = "CREATE TABLE note (tenant_id uuid NOT NULL, text text, n int);\nCREATE INDEX note_text ON note (text);";
+    std::fs::write(migrations.join("0001_note.sql"), sql).unwrap();
+    (folder, migrations)
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_halts_the_run_and_is_first_in_the_next() {
+    let (folder, migrations) = notes();
+    let rings = "\n[migrations]\nshared = \"last\"\nparallel = 1\n[[migrations.rings]]\nname = \"canary\"\ntenants = [\"canary-a\", \"canary-b\"]\n";
+    let world = World::unborn_with(folder.path().to_owned(), rings).await;
+    assert_eq!(world.run("/v1/migrations").await.state, RunState::Done);
+    let _work = work(&world);
+    schema_tenant(&world).await;
+    let mut canaries = Vec::new();
+    for name in ["canary-a", "canary-b"] {
+        canaries.push(schema_tenant_named(&world, name.parse().unwrap()).await);
+    }
+    let mut connection = shared(&world).await;
+    let sql = format!("CREATE TABLE {}.tag ()", canaries[1].placement.place.schema);
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    std::fs::write(migrations.join("0002_tag.sql"), "CREATE TABLE tag (tenant_id uuid NOT NULL);").unwrap();
+    let (operator, _) = world.token(Role::Operator, None).await;
+    let plan = world.call(&GET, "/v1/migrations", Some(&operator), None).await;
+    let rings: Vec<_> = plan.body["rings"].as_array().unwrap().iter().map(|ring| ring["name"].as_str().unwrap()).collect();
+    assert_eq!(rings, ["canary", "rest", "shared"]);
+    assert_eq!(plan.body["rings"][0]["behind"], 2, "{}", plan.text);
+
+    // One of two is more than the tenth that is borne: the places behind the ring are not touched.
+    let run = world.run("/v1/migrations").await;
+    let states = |run: &guardian_model::api::Run| run.items.iter().map(|item| item.state).collect::<Vec<_>>();
+    assert_eq!(states(&run), [RunState::Done, RunState::Failed, RunState::Waiting, RunState::Waiting], "{:?}", run.items);
+    assert!(run.error.as_ref().unwrap().ends_with("it stopped in ring canary, where more than 10 % failed"), "{run:?}");
+    assert_eq!(run.items[2].detail, "ring rest");
+
+    // It is tried first, and still fails: the other one is done without having been begun again.
+    let run = world.run("/v1/migrations").await;
+    assert!(run.items[0].name.contains("canary-b"), "{:?}", run.items);
+    assert_eq!(states(&run)[0], RunState::Failed);
+
+    let sql = format!("DROP TABLE {}.tag", canaries[1].placement.place.schema);
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    let body = serde_json::json!({ "ring": "canary" });
+    let started = world.call(&POST, "/v1/migrations", Some(&operator), Some(body)).await;
+    world.wait_for(started.body["id"].as_str().unwrap().parse().unwrap()).await;
+    let plan = world.call(&GET, "/v1/migrations", Some(&operator), None).await;
+    let behind: Vec<_> =
+        plan.body["rings"].as_array().unwrap().iter().map(|ring| ring["behind"].as_u64().unwrap()).collect();
+    assert_eq!(behind, [0, 1, 1], "{}", plan.text);
+    let wrong = world.call(&POST, "/v1/migrations", Some(&operator), Some(serde_json::json!({ "ring": "nobody" }))).await;
+    assert!(wrong.text.contains("there are `canary`, `rest`, `shared`"), "{}", wrong.text);
+    assert_eq!(states(&world.run("/v1/migrations").await), [RunState::Done; 4]);
+}
+
+#[tokio::test]
+async fn advice_and_drift_come_from_what_the_server_did() {
+    let (folder, migrations) = notes();
+    let world = World::unborn(folder.path().to_owned()).await;
+    assert_eq!(world.run("/v1/migrations").await.state, RunState::Done);
+    let _work = work(&world);
+    let (first, second) = (schema_tenant(&world).await, schema_tenant(&world).await);
+    let write = |name: &str, sql: &str| std::fs::write(migrations.join(name), sql).unwrap();
+    write(
+        "0002_change.sql",
+        "CREATE TABLE fresh (tenant_id uuid NOT NULL, n int);\nALTER TABLE fresh ALTER n TYPE bigint;\n\
+         ALTER TABLE note ALTER n TYPE bigint;\nALTER TABLE note ADD more text;\n",
+    );
+    write("0003_index.sql", "CREATE INDEX note_n ON note (n);");
+    write("0004_drop.sql", "ALTER TABLE note DROP text;");
+    let (operator, _) = world.token(Role::Operator, None).await;
+    let plan = world.call(&POST, "/v1/migrations/advice", Some(&operator), None).await;
+    assert_eq!(plan.body["advice_lacks"], serde_json::Value::Null, "{}", plan.text);
+    let advice: Vec<_> = plan.body["advice"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|advice| {
+            let word = |key: &str| advice[key].as_str().unwrap();
+            (
+                word("file"),
+                advice["line"].as_u64().unwrap(),
+                word("relation"),
+                word("lock"),
+                advice["rewrites"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        advice,
+        [
+            // What a file made itself is nobody's yet; the lock of line 3 is still held on line 4.
+            ("0002_change.sql", 3, "note", "AccessExclusiveLock", true),
+            ("0003_index.sql", 1, "note", "ShareLock", false),
+            ("0004_drop.sql", 1, "note", "AccessExclusiveLock", false),
+        ],
+        "{}",
+        plan.text
+    );
+    assert!(plan.body["advice"][0]["advice"].as_str().unwrap().contains("expand"));
+    assert!(plan.body["advice"][1]["advice"].as_str().unwrap().contains("CONCURRENTLY"));
+    assert!(plan.body["advice"][2]["advice"].as_str().unwrap().contains("contract only when"));
+    let mut connection = shared(&world).await;
+    let left: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM pg_attribute WHERE attrelid = 'public.note'::regclass AND attname = 'more'",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!(left, 0, "the plan changed a real table");
+
+    // What outlasts the scratch database stops the look, and is taken back.
+    let role = guardian_testkit::unique("advised");
+    write("0005_role.sql", &format!("CREATE ROLE {role};"));
+    let plan = world.call(&POST, "/v1/migrations/advice", Some(&operator), None).await;
+    assert!(
+        plan.body["advice_lacks"].as_str().unwrap().contains("0005_role.sql changes what all databases"),
+        "{}",
+        plan.text
+    );
+    let made: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_roles WHERE rolname = $1")
+        .bind(&role)
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(made, 0);
+    std::fs::remove_file(migrations.join("0005_role.sql")).unwrap();
+    assert_eq!(world.run("/v1/migrations").await.state, RunState::Done);
+
+    let drift = |query: String| {
+        let (world, operator) = (&world, &operator);
+        async move { world.call(&GET, &format!("/v1/migrations/drift{query}"), Some(operator), None).await }
+    };
+    let found = drift(String::new()).await;
+    let places = found.body["places"].as_array().unwrap().clone();
+    assert!(places.len() == 3 && places.iter().all(|place| place["tables"] == serde_json::json!([])), "{}", found.text);
+    let schema = &second.placement.place.schema;
+    let sql = format!(
+        "DROP INDEX {schema}.note_n; CREATE TABLE {schema}.more (); DROP TABLE {schema}.fresh; DELETE FROM guardian.migration WHERE place = '{schema}' AND name = '0004_drop.sql'"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+    write("0003_index.sql", "CREATE INDEX note_other ON note (n);");
+    let found = drift(format!("?reference={}&limit=2", first.slug)).await;
+    assert!(found.body["reference"].as_str().unwrap().contains(first.slug.as_str()), "{}", found.text);
+    assert_eq!(found.body["places"].as_array().unwrap().len(), 2);
+    let cursor = found.body["next_cursor"].as_str().unwrap();
+    let last = drift(format!("?reference={}&cursor={cursor}", first.slug)).await;
+    let places: Vec<_> =
+        [&found, &last].into_iter().flat_map(|page| page.body["places"].as_array().unwrap().clone()).collect();
+    let place = |tenant: &Tenant| {
+        places.iter().find(|place| place["place"].as_str().unwrap().contains(tenant.slug.as_str())).unwrap()
+    };
+    assert_eq!(place(&first)["tables"], serde_json::json!([]));
+    assert_eq!(
+        place(&second)["tables"],
+        serde_json::json!([
+            { "table": "fresh", "kind": "missing" }, { "table": "more", "kind": "extra" }, { "table": "note", "kind": "differs" }
+        ])
+    );
+    assert_eq!(
+        (&place(&second)["missing"], &place(&second)["changed"]),
+        (&serde_json::json!(["0004_drop.sql"]), &serde_json::json!(["0003_index.sql"]))
+    );
+}
+
+#[tokio::test]
+async fn one_at_a_time_on_a_cluster_and_again_after_a_lock() {
+    let (folder, migrations) = notes();
+    let world =
+        World::unborn_with(folder.path().to_owned(), "\n[migrations]\nparallel = 4\nparallel_per_cluster = 1\n").await;
+    assert_eq!(world.run("/v1/migrations").await.state, RunState::Done);
+    let _work = work(&world);
+    let locked = schema_tenant(&world).await;
+    for _ in 0..2 {
+        schema_tenant(&world).await;
+    }
+    // Fails in a place that is migrated while another one is.
+    let sql = "SELECT pg_advisory_xact_lock_shared(4712);
+        DO $$ BEGIN IF (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4712
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) > 1
+            THEN RAISE EXCEPTION 'two at once'; END IF; END $$;
+        SELECT pg_sleep(0.3);
+        ALTER TABLE note ADD tag text;";
+    std::fs::write(migrations.join("0002_alone.sql"), sql).unwrap();
+    // For longer than a statement waits for a lock, and for less than the attempts at a place last.
+    let mut connection = shared(&world).await;
+    let hold = format!("BEGIN; SELECT FROM {}.note", locked.placement.place.schema);
+    sqlx::raw_sql(AssertSqlSafe(hold)).execute(&mut connection).await.unwrap();
+    let let_go = tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+        sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+    });
+    let run = world.run("/v1/migrations").await;
+    assert_eq!(run.state, RunState::Done, "{:?} {:?}", run.error, run.items);
+    let_go.await.unwrap();
 }

@@ -2,6 +2,7 @@
 //! rows only and leaves `docs/performance.md` as it is.
 
 mod import;
+mod migrate;
 mod pool;
 
 use std::env;
@@ -13,7 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 /// Measures one row and adds its figures.
 type Row = fn(&Runtime, &mut Report) -> Result<()>;
 
-const ROWS: [(&str, Row); 2] = [("pool", pool::measure), ("import", import::measure)];
+const ROWS: [(&str, Row); 3] = [("migrate", migrate::measure), ("pool", pool::measure), ("import", import::measure)];
 
 /// A PostgreSQL that keeps its promises: durability is part of what is compared.
 const DURABLE: [(&str, &str); 4] =

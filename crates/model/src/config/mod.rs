@@ -6,6 +6,7 @@ mod audit;
 mod error;
 mod gateway;
 mod issuer;
+mod migrations;
 mod schema;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ pub use audit::AuditSchedule;
 pub use error::ConfigError;
 pub use gateway::{Gateway, Tls};
 pub use issuer::{Algorithm, Issuer, IssuerDeclaration, Keys};
+pub use migrations::{PARALLEL_MAX, REST_RING, Ring, Rollout, SHARED_RING, SharedTurn};
 pub use schema::json_schema;
 
 use crate::{
@@ -45,6 +47,9 @@ pub struct Config {
     /// The audit of the shared tables on a schedule.
     #[serde(default)]
     pub audit: AuditSchedule,
+    /// The application's migrations over all places.
+    #[serde(default)]
+    pub migrations: Rollout,
     /// Whose signed identities the gateways believe, by a name of your choice.
     #[serde(default)]
     pub issuers: BTreeMap<String, IssuerDeclaration>,
@@ -304,6 +309,7 @@ impl Config {
             }
         }
         self.gateway.check()?;
+        self.migrations.check()?;
         for (name, issuer) in &self.issuers {
             issuer.check(name)?;
         }

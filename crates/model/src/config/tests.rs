@@ -70,3 +70,55 @@ proptest! {
         let _ = Config::parse("guardian.toml", &format!("{MINIMAL}{noise}"));
     }
 }
+
+#[test]
+fn rings_hold_whom_they_name_first() {
+    let ring = |text: &str| format!("{MINIMAL}[migrations]\n{text}");
+    let text = ring("rings = [{ name = \"canary\", tenants = [\"acme\"] }, { name = \"small\", tiers = [\"free\"] }]");
+    let rollout = Config::parse("guardian.toml", &text).unwrap().migrations;
+    assert_eq!(rollout.order(), ["shared", "canary", "small", "rest"]);
+    let last = ring("shared = \"last\"\nrings = [{ name = \"tenth\", percent = 10 }]");
+    assert_eq!(Config::parse("guardian.toml", &last).unwrap().migrations.order(), ["tenth", "rest", "shared"]);
+    for (wrong, problem) in [
+        ("rings = [{ name = \"rest\", percent = 1 }]", "`rest` is taken"),
+        ("rings = [{ name = \"a\" }]", "names nobody"),
+        ("rings = [{ name = \"A b\", percent = 1 }]", "name a ring by"),
+        ("rings = [{ name = \"a\", percent = 101 }]", "must be 1 to 100"),
+        ("halt_percent = 101", "must be 0 to 100"),
+        ("parallel = 0", "must be 1 to 64"),
+    ] {
+        let message = refusal(&ring(wrong));
+        assert!(message.contains(problem), "{message}");
+    }
+}
+
+fn tenant(number: u64, slug: &str, tier: &str) -> crate::Tenant {
+    let id = crate::TenantId::from_uuid(uuid::Uuid::from_u64_pair(1, number));
+    let place = Config::parse("guardian.toml", MINIMAL).unwrap().shared_place();
+    let cluster = place.cluster.clone();
+    crate::Tenant {
+        id,
+        slug: slug.parse().unwrap(),
+        key: String::new(),
+        tier: tier.parse().unwrap(),
+        state: crate::TenantState::Active,
+        placement: crate::Placement::derive(Isolation::Schema, id, "helpdesk", &place, &cluster),
+        limits: crate::LimitOverrides::default(),
+        created_at: jiff::Timestamp::UNIX_EPOCH,
+        changed_at: jiff::Timestamp::UNIX_EPOCH,
+    }
+}
+
+#[test]
+fn a_tenant_belongs_to_the_first_ring_that_holds_it() {
+    let text = format!(
+        "{MINIMAL}[migrations]\nrings = [{{ name = \"canary\", tenants = [\"acme\"] }}, \
+         {{ name = \"early\", tiers = [\"business\"], percent = 10 }}, {{ name = \"late\", tenants = [\"acme\"] }}]"
+    );
+    let rollout = Config::parse("guardian.toml", &text).unwrap().migrations;
+    assert_eq!(rollout.ring_of(&tenant(99, "acme", "business")), "canary");
+    assert_eq!(rollout.ring_of(&tenant(99, "globex", "business")), "early");
+    assert_eq!(rollout.ring_of(&tenant(99, "globex", "free")), "rest");
+    let early = (0..1000).filter(|number| rollout.ring_of(&tenant(*number, "globex", "free")) == "early").count();
+    assert_eq!(early, 100);
+}

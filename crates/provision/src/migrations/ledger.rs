@@ -69,12 +69,23 @@ impl MigrateError {
     }
 }
 
-/// The files that a schema lacks, in order. A file that was applied and then changed or removed is an error.
-pub async fn pending<'m>(
+/// What a schema's ledger says, beside the files that there are.
+#[derive(Debug, Default)]
+pub struct Standing<'m> {
+    /// Files not applied yet, in order.
+    pub missing: Vec<&'m Migration>,
+    /// Files that were changed after they had been applied.
+    pub changed: Vec<&'m Migration>,
+    /// Names of files that were applied and are gone from the folder.
+    pub gone: Vec<String>,
+}
+
+/// Holds a schema's ledger against the files.
+pub async fn standing<'m>(
     connection: &mut PgConnection,
     schema: &str,
     migrations: &'m Migrations,
-) -> Result<Vec<&'m Migration>, MigrateError> {
+) -> Result<Standing<'m>, MigrateError> {
     let mut applied = HashMap::new();
     if ledger_exists(connection).await? {
         let rows: Vec<(String, Vec<u8>)> =
@@ -85,19 +96,32 @@ pub async fn pending<'m>(
                 .map_err(failed("read the ledger of", schema))?;
         applied.extend(rows);
     }
-    let mut pending = Vec::new();
+    let mut standing = Standing::default();
     for migration in migrations.files() {
         match applied.remove(&migration.name) {
-            None => pending.push(migration),
+            None => standing.missing.push(migration),
             Some(checksum) if checksum == migration.checksum => {}
-            Some(_) => {
-                return Err(MigrateError::Changed { file: migration.name.clone(), schema: schema.to_owned() });
-            }
+            Some(_) => standing.changed.push(migration),
         }
     }
-    match applied.into_keys().min() {
+    standing.gone = applied.into_keys().collect();
+    standing.gone.sort_unstable();
+    Ok(standing)
+}
+
+/// The files that a schema lacks, in order. A file that was applied and then changed or removed is an error.
+pub async fn pending<'m>(
+    connection: &mut PgConnection,
+    schema: &str,
+    migrations: &'m Migrations,
+) -> Result<Vec<&'m Migration>, MigrateError> {
+    let Standing { missing, changed, gone } = standing(connection, schema, migrations).await?;
+    if let Some(changed) = changed.first() {
+        return Err(MigrateError::Changed { file: changed.name.clone(), schema: schema.to_owned() });
+    }
+    match gone.into_iter().next() {
         Some(file) => Err(MigrateError::Missing { file, schema: schema.to_owned() }),
-        None => Ok(pending),
+        None => Ok(missing),
     }
 }
 

@@ -1,37 +1,56 @@
-//! The application's migrations in every place: what is missing, and running it.
+//! The application's migrations in every place: what is missing, what it would do, running it, and where places differ.
 
 use axum::{Json, extract::State, http::StatusCode};
 use guardian_model::{
     Permission,
-    api::{MigrationPlan, Run, StartMigration},
+    api::{FleetDrift, MigrationPlan, Run, StartMigration},
+    query::DriftQuery,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     AppState,
     auth::OnPlatform,
-    extract::JsonBody,
-    problem::{ApiError, ApiResult},
+    extract::{JsonBody, QueryOf},
+    problem::ApiResult,
     runs,
 };
 
-/// Places migrated at once when nothing is said.
-const PARALLEL_DEFAULT: u16 = 4;
-/// The most places migrated at once.
-const PARALLEL_MAX: u16 = 64;
-
 pub(super) fn routes() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(plan, start))
+    OpenApiRouter::new().routes(routes!(plan, start)).routes(routes!(advise)).routes(routes!(drift))
 }
 
 /// Show what migrations each place lacks
 #[utoipa::path(
     get, path = "/v1/migrations", tag = "migrations", operation_id = "migration.plan",
     extensions(("x-guardian-permission" = json!(Permission::SchemaWrite))),
-    responses((status = 200, description = "Every place", body = MigrationPlan)),
+    responses((status = 200, description = "Every place, without advice", body = MigrationPlan)),
 )]
 async fn plan(State(state): State<AppState>) -> ApiResult<Json<MigrationPlan>> {
     Ok(Json(runs::migrate::plan(&state).await?))
+}
+
+/// Show what migrations each place lacks, and what they would lock
+///
+/// The missing files run in a scratch database on the shared place's cluster, which is dropped again.
+#[utoipa::path(
+    post, path = "/v1/migrations/advice", tag = "migrations", operation_id = "migration.advise",
+    extensions(("x-guardian-permission" = json!(Permission::SchemaWrite))),
+    responses((status = 200, description = "Every place, and what the missing files do to tables", body = MigrationPlan)),
+)]
+async fn advise(State(state): State<AppState>, OnPlatform(permit): OnPlatform) -> ApiResult<Json<MigrationPlan>> {
+    Ok(Json(runs::migrate::advise(&state, &permit).await?))
+}
+
+/// Show where places differ from the files and from each other
+#[utoipa::path(
+    get, path = "/v1/migrations/drift", tag = "migrations", operation_id = "migration.drift",
+    extensions(("x-guardian-permission" = json!(Permission::SchemaWrite))),
+    params(DriftQuery),
+    responses((status = 200, description = "A page of places", body = FleetDrift)),
+)]
+async fn drift(State(state): State<AppState>, QueryOf(query): QueryOf<DriftQuery>) -> ApiResult<Json<FleetDrift>> {
+    Ok(Json(runs::migrate::drift(&state, &query).await?))
 }
 
 /// Start migrating every place
@@ -40,7 +59,7 @@ async fn plan(State(state): State<AppState>) -> ApiResult<Json<MigrationPlan>> {
 #[utoipa::path(
     post, path = "/v1/migrations", tag = "migrations", operation_id = "run.migrate",
     extensions(("x-guardian-permission" = json!(Permission::SchemaWrite))),
-    request_body(content = StartMigration, example = json!({ "parallel": 4 })),
+    request_body(content = StartMigration, example = json!({ "parallel": 4, "ring": "rest" })),
     responses(
         (status = 202, description = "The run", body = Run),
         (status = 409, description = "A run is going"),
@@ -51,9 +70,5 @@ async fn start(
     OnPlatform(permit): OnPlatform,
     JsonBody(body): JsonBody<StartMigration>,
 ) -> ApiResult<(StatusCode, Json<Run>)> {
-    let parallel = body.parallel.unwrap_or(PARALLEL_DEFAULT);
-    if parallel == 0 || parallel > PARALLEL_MAX {
-        return Err(ApiError::invalid(format!("`parallel` must be 1 to {PARALLEL_MAX}")));
-    }
-    Ok((StatusCode::ACCEPTED, Json(runs::migrate::start(&state, &permit, parallel).await?)))
+    Ok((StatusCode::ACCEPTED, Json(runs::migrate::start(&state, &permit, &body).await?)))
 }

@@ -56,7 +56,7 @@ async fn resume(state: &AppState, claim: RunClaim) {
     tracing::info!(run.id = %id, kind = kind.as_str(), run.fence = fence, "going on with a run whose process ended");
     match kind {
         RunKind::Apply => apply::resume(state, progress),
-        RunKind::Migrate => migrate::resume(state, progress).await,
+        RunKind::Migrate => migrate::resume(state, progress),
         // Nothing of this version begins one.
         RunKind::Adopt => progress.give_up("this version cannot go on with an adoption; start it again").await,
         RunKind::RotateKey => rotate::resume(state, progress),

@@ -96,7 +96,12 @@ impl World {
 
     /// With an application that has migrations in a folder and no database yet.
     pub async fn unborn(folder: PathBuf) -> Self {
-        Self::on(&Server::shared(), &unique("unborn"), None, folder).await
+        Self::unborn_with(folder, "").await
+    }
+
+    /// The same with more in `guardian.toml`.
+    pub async fn unborn_with(folder: PathBuf, more: &str) -> Self {
+        Self::configured(&Server::shared(), &unique("unborn"), None, folder, more).await
     }
 
     /// With everything on a server of the test's own, and no application.
@@ -105,12 +110,22 @@ impl World {
     }
 
     async fn on(server: &Server, database: &str, application: Option<TestDatabase>, folder: PathBuf) -> Self {
+        Self::configured(server, database, application, folder, "").await
+    }
+
+    async fn configured(
+        server: &Server,
+        database: &str,
+        application: Option<TestDatabase>,
+        folder: PathBuf,
+        more: &str,
+    ) -> Self {
         let control = server.database("control").await;
         let (vault, _) = Vault::generate().unwrap();
         let store = Store::open(control.options(), vault).await.unwrap();
         let text = std::fs::read_to_string(format!("{HELPDESK}/guardian.toml")).unwrap();
         let named = format!("name = \"{}\"\ndatabase = \"{database}\"", unique("helpdesk"));
-        let config = Config::parse("guardian.toml", &text.replace("name = \"helpdesk\"", &named)).unwrap();
+        let config = Config::parse("guardian.toml", &(text.replace("name = \"helpdesk\"", &named) + more)).unwrap();
         store.declare_tiers(&config.declared_tiers()).await.unwrap();
         let administrators = BTreeMap::from([("local".parse().unwrap(), server.options("postgres"))]);
         let clusters = Clusters::new(administrators);
