@@ -4,6 +4,7 @@
 //! [`registry`] lets tenants in afterwards. [`connect`] reaches clusters, [`local`] runs one. Guardian's own database is the
 //! business of `store`, and places for tenants that of `provision`.
 
+pub mod adopt;
 pub mod apply;
 pub mod binaries;
 pub mod connect;

@@ -3,6 +3,7 @@
 //! Everything about tenants goes through the API, by [`guardian_client`]; only `up`, `gateway`, `audit`, `init`, `psql`,
 //! `completions` and `generate` do something on this machine. No subcommand opens Guardian's own database.
 
+mod adopt;
 mod apply;
 mod audit;
 mod audit_log;
@@ -104,6 +105,8 @@ pub(crate) enum Command {
     Gateway(gateway::Gateway),
     Plan(plan::Plan),
     Apply(apply::Apply),
+    #[command(subcommand)]
+    Adopt(adopt::Adopt),
     Migrate(migrate::Migrate),
     #[command(subcommand)]
     Tenant(tenant::Tenant),
@@ -151,6 +154,7 @@ impl Cli {
             Command::Gateway(command) => command.run(&global, output).await,
             Command::Plan(command) => command.run(&global.client()?, output).await,
             Command::Apply(command) => command.run(&global.client()?, output).await,
+            Command::Adopt(command) => command.run(&global.client()?, output).await,
             Command::Migrate(command) => command.run(&global.client()?, output).await,
             Command::Tenant(command) => command.run(&global.client()?, output).await,
             Command::Tier(command) => command.run(&global.client()?, output).await,

@@ -19,11 +19,9 @@ impl Planner<'_> {
                 "ALTER DEFAULT PRIVILEGES FOR ROLE {}{schema} REVOKE ALL ON {kind} FROM {grantee}",
                 ident(&default.owner)
             );
-            statements.push(statement(
-                &format!("new {} of {}", kind.to_lowercase(), default.owner),
-                sql,
-                "a new table is closed until apply has hardened it",
-            ));
+            let object = format!("new {} of {}", kind.to_lowercase(), default.owner);
+            let closed = statement(&object, sql, "a new table is closed until apply has hardened it");
+            statements.push(if default.grantee.is_some() { closed.inert() } else { closed.last() });
         }
         self.transaction(statements);
     }
@@ -63,7 +61,7 @@ impl Planner<'_> {
         statements.extend(grants(&database.name, &format!("DATABASE {}", ident(&database.name)), &held, &[], reasons));
         if !connects(None) && !connects(Some(roles.app())) {
             let sql = format!("GRANT CONNECT ON DATABASE {} TO {}", ident(&database.name), ident(roles.app()));
-            statements.push(statement(&database.name, sql, "the application connects"));
+            statements.push(statement(&database.name, sql, "the application connects").inert());
         }
         self.transaction(statements);
     }
