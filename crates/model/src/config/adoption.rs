@@ -10,7 +10,8 @@ use serde::Deserialize;
 pub struct Adoption {
     /// The role that the application connects as today: the owner of its tables, or a member of it.
     pub existing_role: String,
-    /// Tables without the tenant column, each with the table that says whose its rows are: `message = "ticket"`.
+    /// Tables without the tenant column, each with where it is to be found: in the table that says whose its rows are
+    /// (`message = "ticket"`), or in another column of its own (`account = { own = "id" }`).
     #[serde(default)]
     pub parents: BTreeMap<String, Parent>,
     /// Milliseconds that a statement of an adoption waits for a lock, and so at most what the application waits behind it.
@@ -31,6 +32,11 @@ const fn lock_wait_ms_max() -> u32 {
 pub enum Parent {
     /// A table, by the one foreign key that leads to it.
     Table(String),
+    /// Another column of the same row: the table of the tenants themselves, or one that calls the column otherwise.
+    Own {
+        /// The column.
+        own: String,
+    },
     /// A table, by these columns.
     Columns {
         /// The table.
@@ -41,10 +47,11 @@ pub enum Parent {
 }
 
 impl Parent {
-    /// The table.
-    pub fn table(&self) -> &str {
+    /// The other table, if it is one.
+    pub fn table(&self) -> Option<&str> {
         match self {
-            Self::Table(table) | Self::Columns { table, .. } => table,
+            Self::Table(table) | Self::Columns { table, .. } => Some(table),
+            Self::Own { .. } => None,
         }
     }
 }
@@ -91,7 +98,7 @@ impl Adoption {
             return refuse("backfill.dead_rows_percent_max", "must be 1 to 100".to_owned());
         }
         for (table, parent) in &self.parents {
-            if parent.table() == table {
+            if parent.table() == Some(table) {
                 return refuse(&format!("parents.{table}"), "a table cannot be its own parent".to_owned());
             }
             if matches!(parent, Parent::Columns { columns, .. } if columns.is_empty()) {

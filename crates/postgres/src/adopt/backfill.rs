@@ -80,9 +80,38 @@ pub struct Task {
     /// The table itself, or its partitions and children with it.
     leaves: Vec<(Oid, String)>,
     column: String,
-    parent: String,
-    /// `p.id = c.ticket_id`
-    condition: String,
+    source: Source,
+}
+
+/// Where the tenant of a row comes from, as SQL.
+#[derive(Debug, Clone, PartialEq)]
+struct Source {
+    /// `p.tenant_id`, or a column of the row itself.
+    value: String,
+    /// `, public.ticket AS p`, or nothing.
+    from: String,
+    /// The row has a parent, and that one a tenant.
+    leads: String,
+    /// The same where the parent is not at hand.
+    exists: String,
+}
+
+impl Source {
+    fn of(way: &Way<'_>, column: &str) -> Self {
+        if let Some(own) = &way.own {
+            let value = format!("c.{}", ident(own));
+            let leads = format!("{value} IS NOT NULL");
+            return Self { value, from: String::new(), exists: leads.clone(), leads };
+        }
+        let parent = sql_name(way.parent);
+        let leads = format!("{} AND p.{column} IS NOT NULL", condition(way, "c"));
+        Self {
+            value: format!("p.{column}"),
+            from: format!(", {parent} AS p"),
+            exists: format!("EXISTS (SELECT FROM {parent} AS p WHERE {leads})"),
+            leads,
+        }
+    }
 }
 
 /// The tables to be filled, parents first.
@@ -91,8 +120,8 @@ pub(super) fn order(facts: &Facts, declaration: &Declaration) -> Vec<Oid> {
     let depth = |table: &RelationFacts| {
         let mut depth = 0_usize;
         let mut at = table.name.as_str();
-        while let Some(parent) = adoption.parents.get(at) {
-            at = parent.table();
+        while let Some(parent) = adoption.parents.get(at).and_then(guardian_model::config::Parent::table) {
+            at = parent;
             depth += 1;
             if depth > adoption.parents.len() {
                 break;
@@ -144,9 +173,8 @@ fn task(facts: &Facts, whole: &Facts, declaration: &Declaration, oid: Oid) -> Op
         begin: begin.into_iter().map(Statement::inert).collect(),
         name,
         leaves,
+        source: Source::of(&way, &column),
         column,
-        parent: sql_name(way.parent),
-        condition: condition(&way, "c"),
     })
 }
 
@@ -160,13 +188,24 @@ pub(super) fn trigger(facts: &Facts, declaration: &Declaration, table: &Relation
     let (object, name) = (label(table), sql_name(table));
     let column = ident(&declaration.tenant_column);
     let moved = way.columns.iter().map(|(own, _)| format!("NEW.{0} IS DISTINCT FROM OLD.{0}", ident(own)));
-    let body = format!(
-        "BEGIN IF NEW.{column} IS NULL OR TG_OP = 'UPDATE' AND ({}) THEN SELECT p.{column} INTO NEW.{column} FROM {} AS p \
+    let moved = moved.collect::<Vec<_>>().join(" OR ");
+    let body = way.own.as_ref().map(|own| {
+        let own = ident(own);
+        format!(
+            "BEGIN IF NEW.{column} IS NULL OR TG_OP = 'UPDATE' AND NEW.{own} IS DISTINCT FROM OLD.{own} THEN \
+             NEW.{column} := NEW.{own}; END IF; RETURN NEW; END"
+        )
+    });
+    let through_parent = || {
+        format!(
+            "BEGIN IF NEW.{column} IS NULL OR TG_OP = 'UPDATE' AND ({}) THEN SELECT p.{column} INTO NEW.{column} FROM {} AS p \
          WHERE {}; END IF; RETURN NEW; END",
-        moved.collect::<Vec<_>>().join(" OR "),
-        sql_name(way.parent),
-        condition(way, "NEW"),
-    );
+            moved,
+            sql_name(way.parent),
+            condition(way, "NEW"),
+        )
+    };
+    let body = body.unwrap_or_else(through_parent);
     let function = qualified("guardian", &bounded_name(&format!("fill_{}", table.name)));
     let owner = ident(&way.parent.owner);
     let lend = !facts.server.superuser;
@@ -204,10 +243,9 @@ pub(super) fn trigger(facts: &Facts, declaration: &Declaration, table: &Relation
 pub fn shown(tasks: &[Task], hardening: Hardening) -> Hardening {
     let begin = tasks.iter().filter(|task| !task.begin.is_empty()).map(|task| Batch::Transaction(task.begin.clone()));
     let fill = tasks.iter().map(|task| {
-        let sql = format!(
-            "UPDATE {} AS c SET {1} = p.{1} FROM {2} AS p WHERE {3} AND c.{1} IS NULL",
-            task.name, task.column, task.parent, task.condition
-        );
+        let Source { value, from, leads, .. } = &task.source;
+        let from = from.strip_prefix(',').map_or_else(String::new, |from| format!(" FROM{from}"));
+        let sql = format!("UPDATE {} AS c SET {1} = {value}{from} WHERE {leads} AND c.{1} IS NULL", task.name, task.column);
         let reason = "the rows that are there already, in short transactions, one range of blocks after the other";
         Batch::Transaction(vec![statement(&task.label, sql, reason).inert()])
     });
@@ -375,7 +413,7 @@ impl Filler<'_> {
 
     /// One range of blocks and its place in the ledger, together.
     async fn batch(&mut self, leaf: Oid, name: &str, from: i64, to: i64) -> Result<i64, sqlx::Error> {
-        let Task { column, parent, condition, .. } = self.task;
+        let Task { column, source: Source { value, from: source, leads, .. }, .. } = self.task;
         let version: i32 = sqlx::query_scalar("SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int4")
             .fetch_one(&mut *self.connection)
             .await?;
@@ -392,21 +430,18 @@ impl Filler<'_> {
         let fill = format!(
             "WITH held AS MATERIALIZED (SELECT c.ctid AS at FROM ONLY {name} AS c WHERE {range} AND c.{column} IS NULL \
                FOR NO KEY UPDATE SKIP LOCKED) \
-             UPDATE ONLY {name} AS c SET {column} = p.{column} FROM held, {parent} AS p \
-             WHERE c.ctid = held.at AND {condition} AND p.{column} IS NOT NULL"
+             UPDATE ONLY {name} AS c SET {column} = {value} FROM held{source} WHERE c.ctid = held.at AND {leads}"
         );
         self.retried(&fill, Some((leaf, to))).await
     }
 
     /// The rows that are left and lead to a tenant, now waiting for whoever holds them.
     async fn rest(&mut self, leaf: Oid, name: &str) -> Result<(), sqlx::Error> {
-        let Task { column, parent, condition, .. } = self.task;
+        let Task { column, source: Source { value, from, leads, exists }, .. } = self.task;
         let fill = format!(
-            "WITH held AS MATERIALIZED (SELECT c.ctid AS at FROM ONLY {name} AS c \
-               WHERE c.{column} IS NULL AND EXISTS (SELECT FROM {parent} AS p WHERE {condition} AND p.{column} IS NOT NULL) \
+            "WITH held AS MATERIALIZED (SELECT c.ctid AS at FROM ONLY {name} AS c WHERE c.{column} IS NULL AND {exists} \
                LIMIT {} FOR NO KEY UPDATE) \
-             UPDATE ONLY {name} AS c SET {column} = p.{column} FROM held, {parent} AS p \
-             WHERE c.ctid = held.at AND {condition} AND p.{column} IS NOT NULL",
+             UPDATE ONLY {name} AS c SET {column} = {value} FROM held{from} WHERE c.ctid = held.at AND {leads}",
             self.bounds.batch_rows
         );
         while self.retried(&fill, None).await? > 0 {}
@@ -475,7 +510,7 @@ impl Filler<'_> {
 
 /// Rows that lead to no tenant: theirs is for people to say.
 async fn orphans(connection: &mut PgConnection, task: &Task) -> Result<(), BackfillError> {
-    let Task { label, name, column, parent, condition, .. } = task;
+    let Task { label, name, column, source, .. } = task;
     let sql = format!("SELECT count(*), min(ctid::pg_catalog.text) FROM {name} WHERE {column} IS NULL");
     let (count, example): (i64, Option<String>) =
         sqlx::query_as(AssertSqlSafe(sql)).fetch_one(connection).await.map_err(|source| BackfillError::Statement {
@@ -487,8 +522,8 @@ async fn orphans(connection: &mut PgConnection, task: &Task) -> Result<(), Backf
         return Ok(());
     }
     let advice = format!(
-        "say whose they are (UPDATE {name} SET {column} = … WHERE {column} IS NULL), or delete them; a row's parent is the row of \
-         {parent} (p) where {condition} (c)"
+        "say whose they are (UPDATE {name} SET {column} = … WHERE {column} IS NULL), or delete them; the tenant of a row (c) is {} where {}",
+        source.value, source.leads
     );
     Err(BackfillError::Orphans { table: label.clone(), count, example: example.unwrap_or_default(), advice })
 }

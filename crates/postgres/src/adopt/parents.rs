@@ -16,6 +16,8 @@ pub struct Way<'a> {
     pub columns: Vec<(String, String)>,
     /// Every row has a parent, and every parent a tenant: the database sees to it.
     pub always: bool,
+    /// The tenant stands in this column of the row itself, and there is no parent.
+    pub own: Option<String>,
     /// The column as the child will have it, when the parent has one already.
     pub(super) tenant: Option<TenantColumn>,
 }
@@ -31,8 +33,9 @@ pub fn parent<'a>(facts: &'a Facts, declaration: &Declaration, relation: &Relati
         return Ok(None);
     }
     let Some(declared) = adoption.parents.get(&relation.name) else { return Ok(None) };
-    let found = facts.relations.iter().find(|one| one.schema == declaration.schema && one.name == declared.table());
-    let parent = found.ok_or_else(|| format!("there is no table `{}`", declared.table()))?;
+    let Some(name) = declared.table() else { return Ok(own_column(facts, declaration, relation, declared)) };
+    let found = facts.relations.iter().find(|one| one.schema == declaration.schema && one.name == name);
+    let parent = found.ok_or_else(|| format!("there is no table `{name}`"))?;
     let mut leading = facts.foreign_keys.iter().filter(|foreign_key| {
         foreign_key.table == relation.oid
             && foreign_key.referenced == parent.oid
@@ -51,7 +54,8 @@ pub fn parent<'a>(facts: &'a Facts, declaration: &Declaration, relation: &Relati
             });
             (columns, key)
         }
-        Parent::Table(table) => {
+        Parent::Own { .. } | Parent::Table(_) => {
+            let table = name;
             let key = leading.next().ok_or_else(|| {
                 format!("no foreign key leads to `{table}`; name the columns: {{ table = \"{table}\", columns = {{ {table}_id = \"id\" }} }}")
             })?;
@@ -75,7 +79,33 @@ pub fn parent<'a>(facts: &'a Facts, declaration: &Declaration, relation: &Relati
         largest_share: None,
         ..tenant
     });
-    Ok(Some(Way { parent, columns, always, tenant }))
+    Ok(Some(Way { parent, columns, always, own: None, tenant }))
+}
+
+fn own_column<'a>(
+    facts: &'a Facts,
+    declaration: &Declaration,
+    relation: &RelationFacts,
+    declared: &Parent,
+) -> Option<Way<'a>> {
+    let Parent::Own { own } = declared else { return None };
+    let parent = facts.relations.iter().find(|one| one.oid == relation.oid)?;
+    let in_key = facts.keys.iter().any(|key| {
+        key.table == relation.oid && key.constraint == Some('p') && key.columns.iter().any(|one| one.as_ref() == Some(own))
+    });
+    let refers = facts.foreign_keys.iter().any(|key| key.table == relation.oid && key.not_null && key.columns.contains(own));
+    let sql_type = declaration.tenant_key.sql_type();
+    let tenant = TenantColumn {
+        written_type: sql_type.to_owned(),
+        base_type: sql_type.to_owned(),
+        not_null: false,
+        generated: false,
+        default: None,
+        nulls: 0,
+        unfit: 0,
+        largest_share: None,
+    };
+    Some(Way { parent, columns: Vec::new(), always: in_key || refers, own: Some(own.clone()), tenant: Some(tenant) })
 }
 
 /// Whether every row of the parent has a tenant.
@@ -96,7 +126,10 @@ fn circle(declaration: &Declaration, from: &str) -> bool {
     for _ in 0..=adoption.parents.len() {
         match adoption.parents.get(at) {
             None => return false,
-            Some(parent) => at = parent.table(),
+            Some(parent) => match parent.table() {
+                None => return false,
+                Some(table) => at = table,
+            },
         }
     }
     true

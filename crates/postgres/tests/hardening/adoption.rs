@@ -34,11 +34,13 @@ CREATE TABLE ticket (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant_
 CREATE TABLE message (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, ticket_id bigint NOT NULL REFERENCES ticket ON DELETE CASCADE,
   body text NOT NULL, touched boolean NOT NULL DEFAULT false);
 CREATE TABLE attachment (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, message_id bigint NOT NULL REFERENCES message, name text);
+CREATE TABLE setting (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account_id uuid NOT NULL REFERENCES account, name text);
 CREATE VIEW latest AS SELECT id, subject FROM ticket;
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.touched := true; RETURN NEW; END $$;
 CREATE TRIGGER a_touch BEFORE UPDATE ON message FOR EACH ROW EXECUTE FUNCTION touch();
 CREATE FUNCTION subjects() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM public.ticket';
 INSERT INTO account VALUES ('0190b6a0-0000-7000-8000-00000000000a', 'a'), ('0190b6a0-0000-7000-8000-00000000000b', 'b');
+INSERT INTO setting (account_id, name) SELECT id, 'old' FROM account;
 INSERT INTO ticket (tenant_id, subject) SELECT CASE WHEN n % 3 = 0 THEN '0190b6a0-0000-7000-8000-00000000000a'::uuid
   ELSE '0190b6a0-0000-7000-8000-00000000000b' END, 'ticket ' || n FROM generate_series(1, 3000) AS n;
 INSERT INTO message (ticket_id, body) SELECT 1 + n % 3000, 'message ' || n FROM generate_series(1, 12000) AS n;
@@ -47,9 +49,9 @@ INSERT INTO attachment (message_id, name) SELECT 1 + n % 12000, 'file ' || n FRO
 
 fn declared(owner: &str) -> String {
     format!(
-        "[application.global]\naccount = \"who the tenants are\"\n[application.keys]\nticket_pkey = \"composite\"\n\
+        "[application.global]\naccount = \"who the tenants are\"\n[application.keys]\nsetting_pkey = \"composite\"\nticket_pkey = \"composite\"\n\
          ticket_subject_key = \"composite\"\nmessage_pkey = \"composite\"\nattachment_pkey = \"composite\"\n\
-         [adoption]\nexisting_role = \"{owner}\"\n[adoption.parents]\nmessage = \"ticket\"\nattachment = \"message\"\n\
+         [adoption]\nexisting_role = \"{owner}\"\n[adoption.parents]\nsetting = {{ own = \"account_id\" }}\nmessage = \"ticket\"\nattachment = \"message\"\n\
          [adoption.backfill]\nbatch_rows = 500\nrows_per_second_max = 0\n"
     )
 }
@@ -75,7 +77,7 @@ impl Running {
         app.execute(&format!(
             "CREATE ROLE {owner} LOGIN; CREATE ROLE {reporter} LOGIN; GRANT ALL ON SCHEMA public TO {owner};
              ALTER TABLE account OWNER TO {owner}; ALTER TABLE ticket OWNER TO {owner}; ALTER TABLE message OWNER TO {owner};
-             ALTER TABLE attachment OWNER TO {owner}; ALTER VIEW latest OWNER TO {owner};
+             ALTER TABLE attachment OWNER TO {owner}; ALTER TABLE setting OWNER TO {owner}; ALTER VIEW latest OWNER TO {owner};
              ALTER FUNCTION subjects() OWNER TO {owner}; GRANT SELECT ON ticket, message TO {reporter}"
         ))
         .await;
@@ -141,6 +143,9 @@ async fn preparation_is_noticed_by_nobody() {
     assert_eq!(number(&mut old, strays).await.unwrap(), 0);
     execute(&mut old, "UPDATE message SET ticket_id = 1 WHERE id = 1").await.unwrap();
     assert_eq!(number(&mut old, strays).await.unwrap(), 0);
+    // So is one that stands in another column of the row.
+    execute(&mut old, "INSERT INTO setting (account_id, name) SELECT id, 'new' FROM account").await.unwrap();
+    assert_eq!(number(&mut old, "SELECT count(*) FROM setting WHERE tenant_id = account_id").await.unwrap(), 4);
     // A row without a tenant is still the application's to write, as it was.
     execute(&mut old, "INSERT INTO ticket (subject) VALUES ('nobody''s'); DELETE FROM ticket WHERE tenant_id IS NULL")
         .await

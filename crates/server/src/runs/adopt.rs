@@ -281,7 +281,7 @@ impl Work {
             self.reach(&[AdoptionStage::Enforced], AdoptionStage::Observing, connection).await?;
         }
         let statements =
-            Statements { progress: &self.progress, hardening: &hardening, patience: self.patience(), first: self.fills };
+            Statements { progress, hardening: &hardening, patience: self.patience(), first: first + self.tasks.len() };
         statements.apply(connection).await?;
         let position = first + self.tasks.len() + hardening.statements().count();
         progress.item(position, RunState::Running, None, None).await;
