@@ -1,5 +1,7 @@
 //! SIGKILL of `guardian up` between the act of any step and its record: the next start finishes, and nothing is orphaned.
 
+#[path = "kills/adoption.rs"]
+mod adoption;
 #[path = "kills/nodes.rs"]
 mod nodes;
 

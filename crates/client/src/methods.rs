@@ -2,6 +2,7 @@
 
 use guardian_model::{
     LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
+    adoption::{AdoptionPlanQuery, AdoptionStatus, SetObserving, StartAdoption},
     api::{
         AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken,
         DeleteTenant, FleetDrift, GatewayEvent, HardeningReport, Incident, MasterKeys, MigrationPlan, NewLogin, NewToken,
@@ -24,6 +25,26 @@ use crate::{Client, ClientError, transport::LONG_REQUEST_TIMEOUT};
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 impl Client {
+    /// How far the adoption of the application has come.
+    pub async fn adoption(&self) -> Result<AdoptionStatus, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "adoption"])?).await
+    }
+
+    /// What a step of the adoption would do.
+    pub async fn plan_adoption(&self, query: &AdoptionPlanQuery) -> Result<HardeningReport, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "adoption", "plan"])?.query(query)).await
+    }
+
+    /// Starts a step of the adoption.
+    pub async fn start_adoption(&self, body: &StartAdoption) -> Result<Run, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "adoption"])?.json(body)).await
+    }
+
+    /// Begins or ends the observation.
+    pub async fn set_observing(&self, body: SetObserving) -> Result<AdoptionStatus, ClientError> {
+        self.send(self.request(Method::PUT, &["v1", "adoption", "observing"])?.json(&body)).await
+    }
+
     /// The state of the control plane and its clusters.
     pub async fn status(&self) -> Result<Status, ClientError> {
         self.send(self.request(Method::GET, &["v1", "status"])?).await

@@ -61,6 +61,125 @@ pub struct SnapshotAdoption {
     pub password: Option<Secret>,
 }
 
+/// A step of an adoption that is a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AdoptionStep {
+    /// Make everything that nobody notices, and fill new tenant columns.
+    Prepare,
+    /// Have policies apply to tables.
+    Enforce,
+    /// Have them apply no longer.
+    Release,
+    /// Do what there is no quick way back from, and end the adoption.
+    Finish,
+}
+
+impl AdoptionStep {
+    /// Every step, in order.
+    pub const ALL: [Self; 4] = [Self::Prepare, Self::Enforce, Self::Release, Self::Finish];
+
+    /// The word on the command line and in answers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Prepare => "prepare",
+            Self::Enforce => "enforce",
+            Self::Release => "release",
+            Self::Finish => "finish",
+        }
+    }
+}
+
+/// Asks for a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StartAdoption {
+    /// Which.
+    pub step: AdoptionStep,
+    /// The tables to enforce or release; none: all of them, with functions and views.
+    #[serde(default)]
+    pub tables: Vec<String>,
+}
+
+/// Asks what a step would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+pub struct AdoptionPlanQuery {
+    /// Which.
+    pub step: AdoptionStep,
+    /// The tables to enforce or release, with commas between them; left out: all of them, with functions and views.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<String>,
+}
+
+/// Begins or ends the observation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetObserving {
+    /// Whether the gateway serves the application as the role that it uses today.
+    pub observing: bool,
+}
+
+/// How far an adoption has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AdoptionStatus {
+    /// Its stage.
+    pub stage: AdoptionStage,
+    /// The role that the application connects as today, as `guardian.toml` says.
+    pub existing_role: Option<String>,
+    /// Whether nothing of the preparation is missing.
+    pub prepared: bool,
+    /// The tables of tenants.
+    pub tables: Vec<AdoptionTable>,
+    /// Other roles with rights of their own on those tables: once a table is enforced they read nothing of it.
+    pub others: Vec<AdoptionOther>,
+    /// Statements that are left for the end, because there is no quick way back from them.
+    pub finish_statements: u32,
+}
+
+/// One table of an adoption.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AdoptionTable {
+    /// Schema and name.
+    pub name: String,
+    /// The tenant column: there and full, still to be filled, or not there.
+    pub column: AdoptionColumn,
+    /// Whether policies apply to whoever comes.
+    pub enforced: bool,
+}
+
+/// The tenant column of a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AdoptionColumn {
+    /// Every row has a tenant.
+    Full,
+    /// Some rows have none yet.
+    Filling,
+    /// It has yet to be made.
+    Missing,
+}
+
+impl AdoptionColumn {
+    /// The word for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Filling => "filling",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// A role with rights of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AdoptionOther {
+    /// The role.
+    pub role: String,
+    /// The tables.
+    pub tables: Vec<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

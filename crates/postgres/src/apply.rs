@@ -14,14 +14,31 @@ use crate::{
 
 /// How long a statement waits for a lock, with everybody else queued up behind it.
 const LOCK_WAIT_MS_MAX: u32 = 2_000;
+
+/// How long to wait for locks, and how often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How long a statement waits for a lock, with everybody else queued up behind it.
+    pub lock_wait_ms_max: u32,
+    /// Attempts at one batch.
+    pub attempts_max: u32,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { lock_wait_ms_max: LOCK_WAIT_MS_MAX, attempts_max: ATTEMPTS_MAX }
+    }
+}
 /// `CREATE INDEX CONCURRENTLY` waits for old transactions, and nobody waits behind it.
 const CONCURRENT_WAIT_MS_MAX: u32 = 60_000;
 /// Attempts at one batch.
 const ATTEMPTS_MAX: u32 = 10;
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
+/// After so many, the pause is the longest.
+const BACKOFF_DOUBLINGS_MAX: u32 = 6;
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Names the lock that keeps two runs apart; an arbitrary number.
-const RUN_LOCK: i64 = 0x6775_6172_6469_616e;
+pub(crate) const RUN_LOCK: i64 = 0x6775_6172_6469_616e;
 
 /// What happens to a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,6 +126,16 @@ pub async fn apply(
     hardening: &Hardening,
     progress: &mut (impl FnMut(usize, &Statement, StatementEvent) + Send),
 ) -> Result<(), ApplyError> {
+    apply_patiently(connection, hardening, Patience::default(), progress).await
+}
+
+/// The same, with other bounds on the waiting for locks.
+pub async fn apply_patiently(
+    connection: &mut PgConnection,
+    hardening: &Hardening,
+    patience: Patience,
+    progress: &mut (impl FnMut(usize, &Statement, StatementEvent) + Send),
+) -> Result<(), ApplyError> {
     if let Some(first) = hardening.refusals.first() {
         return Err(ApplyError::Refused {
             count: hardening.refusals.len(),
@@ -119,7 +146,7 @@ pub async fn apply(
     if !lock(connection).await? {
         return Err(ApplyError::Busy);
     }
-    let result = run(connection, hardening, progress).await;
+    let result = run(connection, hardening, patience, progress).await;
     let end = "RESET search_path; RESET lock_timeout; RESET statement_timeout; SELECT pg_catalog.pg_advisory_unlock(";
     // A connection too broken for this releases the lock by closing.
     let _ = sqlx::raw_sql(AssertSqlSafe(format!("{end}{RUN_LOCK})"))).execute(connection).await;
@@ -129,6 +156,7 @@ pub async fn apply(
 async fn run(
     connection: &mut PgConnection,
     hardening: &Hardening,
+    patience: Patience,
     progress: &mut (impl FnMut(usize, &Statement, StatementEvent) + Send),
 ) -> Result<(), ApplyError> {
     // `pg_catalog` alone: no name in a statement means what somebody else made it mean.
@@ -141,18 +169,18 @@ async fn run(
         let mut attempts = 0;
         loop {
             let result = match batch {
-                Batch::Transaction(statements) => transaction(connection, statements, position, progress).await,
+                Batch::Transaction(statements) => transaction(connection, statements, patience, position, progress).await,
                 Batch::Concurrently { statement, schema, index } => {
                     concurrently(connection, statement, (schema, index), position, progress).await
                 }
             };
             let Err((failed, source)) = result else { break };
             attempts += 1;
-            if attempts >= ATTEMPTS_MAX || !is_transient(&source) {
+            if attempts >= patience.attempts_max || !is_transient(&source) {
                 return Err(ApplyError::Statement { object: failed.object.clone(), sql: failed.sql.clone(), source });
             }
             progress(position, failed, StatementEvent::Retrying { attempts, error: source.to_string() });
-            tokio::time::sleep((BACKOFF_MIN * 2u32.pow(attempts)).min(BACKOFF_MAX)).await;
+            tokio::time::sleep((BACKOFF_MIN * 2u32.pow(attempts.min(BACKOFF_DOUBLINGS_MAX))).min(BACKOFF_MAX)).await;
         }
         position += batch.statements().len();
     }
@@ -164,12 +192,13 @@ type Failure<'a> = (&'a Statement, sqlx::Error);
 async fn transaction<'a>(
     connection: &mut PgConnection,
     statements: &'a [Statement],
+    patience: Patience,
     position: usize,
     progress: &mut (impl FnMut(usize, &Statement, StatementEvent) + Send),
 ) -> Result<(), Failure<'a>> {
     let (Some(first), Some(last)) = (statements.first(), statements.last()) else { return Ok(()) };
     let mut transaction = connection.begin().await.map_err(|error| (first, error))?;
-    let timeout = format!("SET LOCAL lock_timeout = {LOCK_WAIT_MS_MAX}");
+    let timeout = format!("SET LOCAL lock_timeout = {}", patience.lock_wait_ms_max);
     sqlx::raw_sql(AssertSqlSafe(timeout)).execute(&mut *transaction).await.map_err(|error| (first, error))?;
     for (offset, statement) in statements.iter().enumerate() {
         execute(&mut transaction, statement, position + offset, progress).await?;
@@ -220,7 +249,7 @@ async fn execute<'a>(
 
 /// Whether another attempt may go through: a lock that was not free, a deadlock, or a catalog row that another database's run
 /// changed at the same instant.
-fn is_transient(error: &sqlx::Error) -> bool {
+pub(crate) fn is_transient(error: &sqlx::Error) -> bool {
     let Some(error) = error.as_database_error() else { return false };
     match error.code().as_deref() {
         Some("55P03" | "40P01" | "40001") => true,

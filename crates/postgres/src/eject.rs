@@ -12,7 +12,10 @@ use sqlx::PgConnection;
 use crate::{
     Mechanism,
     facts::{CollectError, Facts, RelationFacts, RelationKind},
-    harden::{Batch, Declaration, Hardening, Note, POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Statement},
+    harden::{
+        Batch, Declaration, Hardening, Note, POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Statement,
+        planner::statement,
+    },
     quote::{bounded_name, ident, qualified},
     register::REGISTER,
 };
@@ -258,10 +261,6 @@ impl Ejection<'_> {
         }
         notes
     }
-}
-
-fn statement(object: &str, sql: impl Into<String>, reason: &str) -> Statement {
-    Statement { object: object.to_owned(), sql: sql.into(), reason: reason.to_owned() }
 }
 
 fn note(object: &str, text: impl Into<String>, ways_out: Vec<String>) -> Note {

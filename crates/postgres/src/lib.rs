@@ -5,6 +5,7 @@
 //! business of `store`, and places for tenants that of `provision`.
 
 pub mod activity;
+pub mod adopt;
 pub mod apply;
 pub mod binaries;
 pub mod connect;

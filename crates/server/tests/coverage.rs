@@ -111,6 +111,11 @@ fn cases() -> Vec<Case> {
         Case::new("audit_log.verify", AuditRead, 200),
         Case::new("hardening.plan", SchemaWrite, 200),
         Case::new("run.apply", SchemaWrite, 202).given(Given::Idle),
+        Case::new("adoption.read", SchemaWrite, 200),
+        Case::new("adoption.plan", SchemaWrite, 200).query(|_| "?step=prepare".to_owned()),
+        // Nothing is declared to be adopted, which only who may ask is told.
+        Case::new("run.adopt", SchemaWrite, 409).body(|_| Some(json!({ "step": "prepare" }))),
+        Case::new("adoption.observe", SchemaWrite, 409).body(|_| Some(json!({ "observing": true }))),
         Case::new("migration.plan", SchemaWrite, 200),
         Case::new("migration.advise", SchemaWrite, 200),
         Case::new("migration.drift", SchemaWrite, 200),

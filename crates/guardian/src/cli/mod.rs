@@ -108,6 +108,8 @@ pub(crate) enum Command {
     Gateway(gateway::Gateway),
     Plan(plan::Plan),
     Apply(apply::Apply),
+    #[command(subcommand)]
+    Adopt(adopt::Adopt),
     Migrate(migrate::Migrate),
     #[command(subcommand)]
     Adopt(adopt::Adopt),
@@ -161,6 +163,7 @@ impl Cli {
             Command::Gateway(command) => command.run(&global, output).await,
             Command::Plan(command) => command.run(&global.client()?, output).await,
             Command::Apply(command) => command.run(&global.client()?, output).await,
+            Command::Adopt(command) => command.run(&global.client()?, output).await,
             Command::Migrate(command) => command.run(&global.client()?, output).await,
             Command::Adopt(command) => command.run(&global.client()?, output).await,
             Command::Tenant(command) => command.run(&global.client()?, output).await,

@@ -49,15 +49,21 @@ pub(super) fn show(report: &HardeningReport, output: Output) -> anyhow::Result<(
         output.marked(Mark::Caution, format!("{}: {}", note.object, note.text))?;
         show_ways_out(&note.ways_out, output)?;
     }
+    show_undecided(report, output)?;
+    if report.refusals.is_empty() && report.statements.is_empty() {
+        output.marked(Mark::Good, "nothing to do: the database is hardened")?;
+    }
+    Ok(())
+}
+
+/// What must be decided, with the ways out.
+pub(super) fn show_undecided(report: &HardeningReport, output: Output) -> anyhow::Result<()> {
     if !report.refusals.is_empty() {
         output.heading("To be decided first:")?;
     }
     for refusal in &report.refusals {
         output.marked(Mark::Bad, format!("{}: {}", refusal.object, refusal.problem))?;
         show_ways_out(&refusal.ways_out, output)?;
-    }
-    if report.refusals.is_empty() && report.statements.is_empty() {
-        output.marked(Mark::Good, "nothing to do: the database is hardened")?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Parsing is pure; reading the file and the environment is the binary's business.
 
+mod adoption;
 mod audit;
 mod error;
 mod gateway;
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+pub use adoption::{Adoption, Backfill, Parent};
 pub use audit::AuditSchedule;
 pub use error::ConfigError;
 pub use gateway::{Gateway, Tls};
@@ -41,6 +43,9 @@ pub struct Config {
     pub clusters: BTreeMap<ClusterName, Cluster>,
     /// The application whose tenants Guardian keeps apart.
     pub application: Application,
+    /// The adoption of an application that runs already; left out once it is finished.
+    #[serde(default)]
+    pub adoption: Option<Adoption>,
     /// The SQL gateway.
     #[serde(default)]
     pub gateway: Gateway,
@@ -310,6 +315,9 @@ impl Config {
         }
         self.gateway.check()?;
         self.migrations.check()?;
+        if let Some(adoption) = &self.adoption {
+            adoption.check(name)?;
+        }
         for (name, issuer) in &self.issuers {
             issuer.check(name)?;
         }

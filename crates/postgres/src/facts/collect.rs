@@ -100,6 +100,7 @@ pub async fn collect(connection: &mut PgConnection, declaration: &Declaration) -
         foreign_keys: keys::foreign_keys(connection, &scope, &place).await?,
         leaky_indexes: keys::leaky_indexes(connection, &scope, &place).await?,
         rules: objects::rules(connection, &place).await?,
+        fill_triggers: objects::fill_triggers(connection, &place).await?,
         functions: objects::functions(connection, &scope).await?,
         default_privileges: objects::default_privileges(connection, &scope).await?,
         open_system_functions: objects::open_system_functions(connection).await?,

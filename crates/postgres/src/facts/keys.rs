@@ -56,6 +56,8 @@ pub struct ForeignKeyFacts {
     pub referenced_index: Oid,
     /// Referencing columns.
     pub columns: Vec<String>,
+    /// All of them are NOT NULL.
+    pub not_null: bool,
     /// Referenced columns, in the same order.
     pub referenced_columns: Vec<String>,
     /// `a` no action, `r` restrict, `c` cascade, `n` set null, `d` set default.
@@ -129,6 +131,7 @@ SELECT k.conname AS name, k.conrelid::int8 AS \"table\", k.confrelid::int8 AS re
   k.confrelid::regclass::text AS referenced_name, k.conindid::int8 AS referenced_index,
   (SELECT json_agg(a.attname ORDER BY u.position) FROM unnest(k.conkey) WITH ORDINALITY AS u (attnum, position)
      JOIN pg_attribute AS a ON a.attrelid = k.conrelid AND a.attnum = u.attnum) AS columns,
+  (SELECT bool_and(a.attnotnull) FROM pg_attribute AS a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)) AS not_null,
   (SELECT json_agg(a.attname ORDER BY u.position) FROM unnest(k.confkey) WITH ORDINALITY AS u (attnum, position)
      JOIN pg_attribute AS a ON a.attrelid = k.confrelid AND a.attnum = u.attnum) AS referenced_columns,
   k.confdeltype AS on_delete, k.confupdtype AS on_update, ON_DELETE_COLUMNS AS on_delete_columns,

@@ -47,6 +47,8 @@ pub struct Facts {
     pub policies: Vec<PolicyFacts>,
     /// Rewrite rules other than those that make views.
     pub rules: Vec<RuleFacts>,
+    /// The triggers that fill a tenant column, by table.
+    pub fill_triggers: Vec<Oid>,
     /// Functions of the application's schema and Guardian's, and dangerous ones elsewhere.
     pub functions: Vec<FunctionFacts>,
     /// Default privileges that open new objects to the application.
@@ -205,6 +207,8 @@ pub struct RelationFacts {
     pub pages: i64,
     /// Grants to PUBLIC and the application's roles.
     pub grants: Vec<Grant>,
+    /// Other roles that hold something on it, apart from its owner.
+    pub others: Vec<String>,
     /// Grantees of single columns; `None` is PUBLIC.
     pub column_grantees: Vec<Option<String>>,
     /// The tenant column.
@@ -254,7 +258,9 @@ pub struct PolicyFacts {
     pub permissive: bool,
     /// `*` all, `r`, `a`, `w`, `d`.
     pub command: char,
-    /// Whom it is for, in the order of their names; nobody in particular: PUBLIC.
+    /// For PUBLIC, and nobody in particular.
+    pub to_public: bool,
+    /// For whom otherwise, in the order of their names.
     pub roles: Vec<String>,
     /// USING
     pub using: Option<String>,

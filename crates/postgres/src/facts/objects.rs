@@ -3,14 +3,16 @@
 use sqlx::{PgConnection, postgres::types::Oid as SqlOid};
 
 use super::{
-    DefaultPrivilege, FunctionFacts, PolicyFacts, ReachableRelation, RuleFacts, SystemFunction,
+    DefaultPrivilege, FunctionFacts, Oid, PolicyFacts, ReachableRelation, RuleFacts, SystemFunction,
     collect::{CollectError, Scope, rows},
     server::grants,
 };
 
 pub(super) async fn policies(connection: &mut PgConnection, place: &[SqlOid]) -> Result<Vec<PolicyFacts>, CollectError> {
     let sql = "SELECT p.polrelid::int8 AS \"table\", p.polname AS name, p.polpermissive AS permissive, p.polcmd AS command, \
-           ARRAY(SELECT r.rolname::text COLLATE \"C\" FROM pg_roles AS r WHERE r.oid = ANY (p.polroles) ORDER BY 1) AS roles, pg_get_expr(p.polqual, p.polrelid) AS using, \
+           p.polroles = '{0}' AS to_public, \
+           ARRAY(SELECT r.rolname::text COLLATE \"C\" FROM pg_roles AS r WHERE r.oid = ANY (p.polroles) ORDER BY 1) AS roles, \
+           pg_get_expr(p.polqual, p.polrelid) AS using, \
            pg_get_expr(p.polwithcheck, p.polrelid) AS check \
          FROM pg_policy AS p WHERE p.polrelid = ANY ($1::oid[]) ORDER BY p.polrelid, p.polname";
     rows(connection, "the policies", sql, |query| query.bind(place)).await
@@ -20,6 +22,18 @@ pub(super) async fn rules(connection: &mut PgConnection, place: &[SqlOid]) -> Re
     let sql = "SELECT r.ev_class::int8 AS \"table\", r.rulename AS name FROM pg_rewrite AS r \
          WHERE r.ev_class = ANY ($1::oid[]) AND r.rulename <> '_RETURN' ORDER BY r.ev_class, r.rulename";
     rows(connection, "the rules", sql, |query| query.bind(place)).await
+}
+
+#[derive(serde::Deserialize)]
+struct Filled {
+    table: Oid,
+}
+
+pub(super) async fn fill_triggers(connection: &mut PgConnection, place: &[SqlOid]) -> Result<Vec<Oid>, CollectError> {
+    let sql = "SELECT t.tgrelid::int8 AS \"table\" FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid \
+         WHERE t.tgrelid = ANY ($1::oid[]) AND t.tgname = 'guardian_fill' AND NOT c.relispartition ORDER BY 1";
+    let found: Vec<Filled> = rows(connection, "the filling triggers", sql, |query| query.bind(place)).await?;
+    Ok(found.into_iter().map(|filled| filled.table).collect())
 }
 
 /// `$1` roles, `$2` schema. Of other schemas, only those SECURITY DEFINER functions that the application may call.

@@ -37,6 +37,8 @@ SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,
   coalesce(serial.deptype = 'i', false) AS identity, serial.refobjid::int8 AS owned_by,
   coalesce(size.pages, c.relpages) AS pages,
   GRANTS,
+  (SELECT coalesce(json_agg(DISTINCT r.rolname), '[]') FROM aclexplode(c.relacl) AS acl JOIN pg_roles AS r ON r.oid = acl.grantee
+   WHERE acl.grantee <> c.relowner AND NOT r.rolname = ANY ($1::text[])) AS others,
   (SELECT coalesce(json_agg(DISTINCT r.rolname), '[]') FROM pg_attribute AS x, aclexplode(x.attacl) AS acl
      LEFT JOIN pg_roles AS r ON r.oid = acl.grantee
    WHERE x.attrelid = c.oid AND x.attnum > 0 AND NOT x.attisdropped AND x.attacl IS NOT NULL

@@ -77,10 +77,11 @@ pub(super) async fn roles(
            o.oid IS NOT NULL AS owns_tables, {member} AS admin_is_member \
          FROM pg_roles AS r LEFT JOIN (SELECT DISTINCT relowner AS oid FROM pg_class \
              WHERE oid = ANY ($2::oid[]) AND relkind IN ('r', 'p')) AS o ON o.oid = r.oid \
-         WHERE r.rolname = ANY ($1::text[]) OR r.rolsuper OR r.rolbypassrls OR r.rolreplication OR o.oid IS NOT NULL \
+         WHERE r.rolname = ANY ($1::text[]) OR r.rolname = $3 OR r.rolsuper OR r.rolbypassrls OR r.rolreplication OR o.oid IS NOT NULL \
          ORDER BY r.rolname"
     );
-    rows(connection, "the roles", &sql, |query| query.bind(&scope.roles).bind(place)).await
+    let existing = scope.declaration.adoption.as_ref().map(|adoption| adoption.existing_role.as_str());
+    rows(connection, "the roles", &sql, |query| query.bind(&scope.roles).bind(place).bind(existing)).await
 }
 
 pub(super) async fn memberships(connection: &mut PgConnection, scope: &Scope<'_>) -> Result<Vec<Membership>, CollectError> {

@@ -2,11 +2,16 @@
 
 use guardian_model::KeyType;
 
-use super::planner::{Planner, label, sql_name, statement};
+use super::{
+    Stage,
+    planner::{Planner, label, sql_name, statement},
+};
 use crate::{facts::RelationFacts, quote::ident};
 
-const NOT_NULL: &str = "guardian_tenant_not_null";
-const NOT_EMPTY: &str = "guardian_tenant_not_empty";
+/// Shows that the tenant is never NULL, until the column says so itself.
+pub(crate) const NOT_NULL: &str = "guardian_tenant_not_null";
+/// Shows that the tenant is never empty.
+pub(crate) const NOT_EMPTY: &str = "guardian_tenant_not_empty";
 
 impl Planner<'_> {
     /// NOT NULL and CHECK, so that no statement holds a lock while rows are read.
@@ -26,40 +31,52 @@ impl Planner<'_> {
             return;
         }
         let column = ident(&self.declaration.tenant_column);
-        self.check(table, NOT_NULL, &format!("{column} IS NOT NULL"), "a row without a tenant is nobody's");
+        // What is filled from a parent that every row has can never be NULL, so the application does not notice.
+        let filled = self.is_always_filled(table);
+        let checked = if filled { Stage::Prepare } else { Stage::Enforce };
+        self.check(table, NOT_NULL, &format!("{column} IS NOT NULL"), "a row without a tenant is nobody's", checked);
         let (object, name) = (label(table), sql_name(table));
+        // After it nobody knows whether the column was NOT NULL before.
+        let set = if filled { Stage::Prepare } else { Stage::Finish };
         self.transaction(vec![
             statement(
                 &object,
                 format!("ALTER TABLE {name} ALTER COLUMN {column} SET NOT NULL"),
                 "a row without a tenant is nobody's; the constraint has shown that there is none, so no row is read",
-            ),
+            )
+            .at(set),
             statement(
                 &object,
                 format!("ALTER TABLE {name} DROP CONSTRAINT {NOT_NULL}"),
                 "NOT NULL says the same from here on",
-            ),
+            )
+            .at(set),
         ]);
+    }
+
+    fn is_always_filled(&self, table: &RelationFacts) -> bool {
+        crate::adopt::parent(self.facts, self.declaration, table).is_ok_and(|parent| parent.is_some_and(|way| way.always))
     }
 
     fn forbid_empty(&mut self, table: &RelationFacts) {
         if self.declaration.tenant_key == KeyType::Text {
             let condition = format!("{} <> ''", ident(&self.declaration.tenant_column));
-            self.check(table, NOT_EMPTY, &condition, "an empty text is no tenant's key");
+            self.check(table, NOT_EMPTY, &condition, "an empty text is no tenant's key", Stage::Enforce);
         }
     }
 
     /// A check constraint in two steps: new rows at once, old rows without a lock that anybody waits for.
-    fn check(&mut self, table: &RelationFacts, constraint: &str, condition: &str, reason: &str) {
+    fn check(&mut self, table: &RelationFacts, constraint: &str, condition: &str, reason: &str, stage: Stage) {
         let (object, name) = (label(table), sql_name(table));
         let found = table.checks.iter().find(|check| check.name == constraint);
         if found.is_none() {
             let sql = format!("ALTER TABLE {name} ADD CONSTRAINT {constraint} CHECK ({condition}) NOT VALID");
-            self.transaction(vec![statement(&object, sql, reason)]);
+            self.transaction(vec![statement(&object, sql, reason).at(stage)]);
         }
         if found.is_none_or(|check| !check.validated) {
             let sql = format!("ALTER TABLE {name} VALIDATE CONSTRAINT {constraint}");
-            self.transaction(vec![statement(&object, sql, "the rows that are there already; writers go on meanwhile")]);
+            let reason = "the rows that are there already; writers go on meanwhile";
+            self.transaction(vec![statement(&object, sql, reason).at(stage)]);
         }
     }
 }

@@ -54,7 +54,7 @@ impl Planner<'_> {
         let mut all = self.lend_create(statements, &[self.declaration.roles.registry()]);
         all.extend(parameter);
         all.extend(self.lend_create(functions, &[self.declaration.roles.enter()]));
-        self.transaction(all);
+        self.inert_transaction(all);
     }
 
     /// An owner must be able to create in the schema at the moment an object is given to it, unless a superuser gives.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Statement,
+    Stage, Statement,
     keys::{KeySwap, deferral, swap_name},
     planner::{Planner, label, sql_name, statement},
 };
@@ -138,10 +138,11 @@ impl<'a> Planner<'a> {
         let reason = "foreign keys that carry the tenant refer to it";
         if referenced.kind == RelationKind::Partitioned {
             let sql = format!("CREATE UNIQUE INDEX {on}");
-            self.transaction(vec![statement(&label(referenced), sql, format!("{reason}; partitioned: no CONCURRENTLY"))]);
+            let reason = format!("{reason}; partitioned: no CONCURRENTLY");
+            self.transaction(vec![statement(&label(referenced), sql, reason).last()]);
         } else {
             let sql = format!("CREATE UNIQUE INDEX CONCURRENTLY {on}");
-            self.concurrently(&referenced.schema, &name, statement(&label(referenced), sql, reason));
+            self.concurrently(&referenced.schema, &name, statement(&label(referenced), sql, reason).inert());
         }
     }
 
@@ -173,14 +174,14 @@ impl<'a> Planner<'a> {
     /// New constraint, validation, old constraint gone: three short locks.
     pub(super) fn move_foreign_keys(&mut self, moves: &[Move<'a>]) {
         for moved in moves.iter().filter(|moved| moved.waits_for.is_none()) {
-            let Move { foreign_key, table, definition, .. } = moved;
+            let Move { foreign_key, table, referenced, definition, .. } = moved;
             let (object, name) = (label(table), sql_name(table));
             let (old, new) = (ident(&foreign_key.name), ident(&swap_name(&foreign_key.name)));
             if table.kind == RelationKind::Partitioned {
                 // Before 18, a foreign key of a partitioned table cannot be NOT VALID.
                 self.transaction(vec![
-                    moved.drop_old("a composite one takes its place in this transaction"),
-                    moved.add_in_place(),
+                    moved.drop_old("a composite one takes its place in this transaction").last(),
+                    moved.add_in_place().last(),
                 ]);
                 continue;
             }
@@ -189,17 +190,21 @@ impl<'a> Planner<'a> {
                 .foreign_keys
                 .iter()
                 .find(|begun| begun.table == table.oid && begun.name == swap_name(&foreign_key.name));
+            // What it refers to gets its key in the same stage.
+            let stage = if referenced.kind == RelationKind::Partitioned { Stage::Finish } else { Stage::Enforce };
             if begun.is_none() {
                 let sql = format!("ALTER TABLE {name} ADD CONSTRAINT {new} {definition} NOT VALID");
-                self.transaction(vec![statement(&object, sql, moved.reason())]);
+                self.transaction(vec![statement(&object, sql, moved.reason()).at(stage)]);
             }
             if begun.is_none_or(|begun| !begun.validated) {
                 let sql = format!("ALTER TABLE {name} VALIDATE CONSTRAINT {new}");
-                self.transaction(vec![statement(&object, sql, "the rows that are there already; writers go on meanwhile")]);
+                let reason = "the rows that are there already; writers go on meanwhile";
+                self.transaction(vec![statement(&object, sql, reason).at(stage)]);
             }
+            let rename = format!("ALTER TABLE {name} RENAME CONSTRAINT {new} TO {old}");
             self.transaction(vec![
-                moved.drop_old("the composite one takes its place"),
-                statement(&object, format!("ALTER TABLE {name} RENAME CONSTRAINT {new} TO {old}"), "under the name it had"),
+                moved.drop_old("the composite one takes its place").last(),
+                statement(&object, rename, "under the name it had").last(),
             ]);
         }
     }

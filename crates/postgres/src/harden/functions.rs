@@ -1,7 +1,7 @@
 //! The application's functions: those that run with their owner's rights run as a role that policies apply to.
 
 use super::{
-    Statement,
+    Stage, Statement,
     planner::{Planner, Reasons, grants, statement},
 };
 use crate::{
@@ -37,17 +37,30 @@ impl Planner<'_> {
         }
     }
 
+    /// The functions that filled tenant columns, and how far the filling came: once no trigger is left to call them.
+    pub(super) fn forget_filling(&mut self) {
+        let mut statements = Vec::new();
+        let filling = |function: &&FunctionFacts| function.schema == "guardian" && function.name.starts_with("fill_");
+        for function in self.facts.functions.iter().filter(filling) {
+            let sql = format!("DROP {}", sql_name(function));
+            statements.push(statement(&label(function), sql, "no column needs filling any more").last());
+        }
+        if self.facts.relations.iter().any(|found| found.schema == "guardian" && found.name == "backfill") {
+            let sql = "DROP TABLE guardian.backfill";
+            statements.push(statement("guardian.backfill", sql, "no column needs filling any more").last());
+        }
+        self.transaction(statements);
+    }
+
     fn function(&self, function: &FunctionFacts) -> Vec<Statement> {
         let roles = &self.declaration.roles;
         let (object, name) = (label(function), sql_name(function));
         let mut statements = Vec::new();
         if function.leakproof {
             let sql = format!("ALTER {name} NOT LEAKPROOF");
-            statements.push(statement(
-                &object,
-                sql,
-                "a leakproof function is handed rows before the policy has looked at them",
-            ));
+            statements.push(
+                statement(&object, sql, "a leakproof function is handed rows before the policy has looked at them").last(),
+            );
         }
         if function.definer {
             if let Some(path) = pinned_search_path(function, &self.declaration.schema) {
@@ -77,7 +90,10 @@ impl Planner<'_> {
             .filter(|grant| !(function.definer && grant.grantee.as_deref() == Some(roles.definer())))
             .cloned()
             .collect();
-        statements.extend(grants(&object, &name, &held, &wanted, reasons));
+        let granted = grants(&object, &name, &held, &wanted, reasons);
+        // One that runs with its owner's rights is opened once those are the right ones.
+        let late = |statement: Statement| if function.definer { statement.no_sooner(Stage::Enforce) } else { statement };
+        statements.extend(granted.into_iter().map(late));
         statements
     }
 }

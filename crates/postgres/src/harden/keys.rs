@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fmt::Write as _};
 use guardian_model::config::KeyDecision;
 
 use super::{
+    Statement,
     classes::toml_key,
     planner::{Planner, label, sql_name, statement},
 };
@@ -174,7 +175,7 @@ impl<'a> Planner<'a> {
             self.tenant_first(&key.definition)
         );
         let reason = format!("takes the place of {}; built while others write", key.name);
-        self.concurrently(&table.schema, new_index, statement(&label(table), sql, reason));
+        self.concurrently(&table.schema, new_index, statement(&label(table), sql, reason).inert());
     }
 
     /// `btree (a, b) …` with the tenant column in front.
@@ -206,7 +207,7 @@ impl<'a> Planner<'a> {
                 ),
             ],
         };
-        self.transaction(statements);
+        self.transaction(statements.into_iter().map(Statement::last).collect());
     }
 
     /// On a partitioned table nothing can be built concurrently: everything changes in one transaction.
@@ -239,7 +240,7 @@ impl<'a> Planner<'a> {
             statements.push(statement(&object, sql, reason));
         }
         statements.extend(hanging.iter().map(|moved| moved.add_in_place()));
-        self.transaction(statements);
+        self.transaction(statements.into_iter().map(Statement::last).collect());
         self.note(
             object,
             format!("{} is built under a lock, because the table is partitioned: reads and writes wait", key.name),
@@ -248,7 +249,7 @@ impl<'a> Planner<'a> {
     }
 }
 
-pub(super) fn swap_name(key: &str) -> String {
+pub(crate) fn swap_name(key: &str) -> String {
     bounded_name(&format!("{key}_guardian"))
 }
 

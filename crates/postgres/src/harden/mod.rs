@@ -4,15 +4,15 @@
 //! does, before; and [`apply`](crate::apply::apply) runs the statements, after. A database that is as it should be yields none.
 
 mod classes;
-mod columns;
+pub(crate) mod columns;
 mod context;
 mod foreign_keys;
 mod functions;
-mod keys;
+pub(crate) mod keys;
 mod notes;
 mod place;
-mod planner;
-mod policies;
+pub(crate) mod planner;
+pub(crate) mod policies;
 mod privileges;
 mod relations;
 mod roles;
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use guardian_model::{
     Config, KeyType,
     api::{HardeningNote, HardeningRefusal, HardeningReport, HardeningStatement},
-    config::{KeyDecision, PolicyForm},
+    config::{Adoption, KeyDecision, PolicyForm},
     placement::ApplicationRoles,
 };
 
@@ -61,6 +61,8 @@ pub struct Declaration {
     pub policy_form: BTreeMap<String, PolicyForm>,
     /// A mechanism other than the best the server allows.
     pub mechanism: Option<Mechanism>,
+    /// An application that runs already, and must not notice anything before a table is enforced.
+    pub adoption: Option<Adoption>,
 }
 
 /// The application's roles, in the order that queries number them.
@@ -88,6 +90,11 @@ impl Roles {
         &self.0.registry
     }
 
+    /// LOGIN while an application is being adopted.
+    pub fn adopt(&self) -> &str {
+        &self.0.adopt
+    }
+
     /// Reads across tenants.
     pub fn door(&self) -> &str {
         &self.0.door
@@ -98,9 +105,9 @@ impl Roles {
         &self.0.door_write
     }
 
-    /// All of them, the application's own first, the door's two last.
-    pub fn all(&self) -> [&str; 6] {
-        [self.app(), self.definer(), self.enter(), self.registry(), self.door(), self.door_write()]
+    /// All of them, the application's own first, then the door's two behind those that it keeps for itself.
+    pub fn all(&self) -> [&str; 7] {
+        [self.app(), self.definer(), self.enter(), self.registry(), self.door(), self.door_write(), self.adopt()]
     }
 }
 
@@ -116,6 +123,7 @@ impl From<&Config> for Declaration {
             keys: application.keys.clone(),
             policy_form: application.policy_form.clone(),
             mechanism: None,
+            adoption: config.adoption.clone(),
         }
     }
 }
@@ -140,6 +148,44 @@ pub struct Statement {
     pub sql: String,
     /// Why.
     pub reason: String,
+    /// When an adoption may run it.
+    pub stage: Stage,
+}
+
+/// When an adoption may run a statement (docs/adr/0012-adoption-in-stages.md). `apply` runs all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// At any time: it changes nothing for the roles that use the database today.
+    Prepare,
+    /// When the object is enforced; it can be taken back in an instant.
+    Enforce,
+    /// At the end: what it changes is not known any more afterwards, or cannot be made again quickly.
+    Finish,
+}
+
+impl Statement {
+    /// Nobody who uses the database today notices it.
+    #[must_use]
+    pub(crate) fn inert(self) -> Self {
+        self.at(Stage::Prepare)
+    }
+
+    /// There is no quick way back from it.
+    #[must_use]
+    pub(crate) fn last(self) -> Self {
+        self.at(Stage::Finish)
+    }
+
+    /// Not before this stage.
+    #[must_use]
+    pub(crate) fn no_sooner(self, stage: Stage) -> Self {
+        Self { stage: self.stage.max(stage), ..self }
+    }
+
+    #[must_use]
+    pub(crate) fn at(self, stage: Stage) -> Self {
+        Self { stage, ..self }
+    }
 }
 
 /// Statements that take effect together.
@@ -219,6 +265,7 @@ pub fn plan(facts: &Facts, declaration: &Declaration) -> Hardening {
     planner.harden_tables();
     planner.harden_relations();
     planner.harden_system();
+    planner.forget_filling();
     planner.note_what_remains();
     planner.finish()
 }
@@ -230,6 +277,25 @@ impl Hardening {
             let outside = matches!(batch, Batch::Concurrently { .. });
             batch.statements().iter().map(move |statement| (statement, outside))
         })
+    }
+
+    /// Those statements only that `wanted` says, in their order.
+    #[must_use]
+    pub fn only(mut self, wanted: impl Fn(&Statement) -> bool) -> Self {
+        self.batches = self
+            .batches
+            .into_iter()
+            .filter_map(|batch| match batch {
+                Batch::Transaction(mut statements) => {
+                    statements.retain(&wanted);
+                    (!statements.is_empty()).then_some(Batch::Transaction(statements))
+                }
+                Batch::Concurrently { statement, schema, index } => {
+                    wanted(&statement).then_some(Batch::Concurrently { statement, schema, index })
+                }
+            })
+            .collect();
+        self
     }
 
     /// Whether the database is as it should be.
@@ -253,7 +319,7 @@ impl Hardening {
                 .collect(),
             statements: self
                 .statements()
-                .map(|(Statement { object, sql, reason }, outside_transaction)| HardeningStatement {
+                .map(|(Statement { object, sql, reason, .. }, outside_transaction)| HardeningStatement {
                     object: object.clone(),
                     sql: sql.clone(),
                     reason: reason.clone(),
@@ -280,7 +346,7 @@ impl Hardening {
         for batch in &self.batches {
             let transaction = matches!(batch, Batch::Transaction(_));
             script.push_str(if transaction { "\nBEGIN;\n" } else { "\n" });
-            for Statement { object, sql, reason } in batch.statements() {
+            for Statement { object, sql, reason, .. } in batch.statements() {
                 // Writing to a string cannot fail.
                 let _ = writeln!(script, "-- {}: {}\n{sql};", one_line(object), one_line(reason));
             }

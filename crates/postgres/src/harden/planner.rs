@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Batch, Declaration, Hardening, Note, Refusal, Statement, classes::Class};
+use super::{Batch, Declaration, Hardening, Note, Refusal, Stage, Statement, classes::Class};
 use crate::{
     facts::{Facts, Grant, Oid, RelationFacts},
     quote::{ident, qualified},
@@ -80,6 +80,11 @@ impl<'a> Planner<'a> {
         self.notes.push(Note { object: object.into(), text: text.into(), ways_out });
     }
 
+    /// Adds statements that take effect together, and that nobody notices who uses the database today.
+    pub(super) fn inert_transaction(&mut self, statements: Vec<Statement>) {
+        self.transaction(statements.into_iter().map(Statement::inert).collect());
+    }
+
     /// Adds statements that take effect together; nothing when there are none.
     pub(super) fn transaction(&mut self, statements: Vec<Statement>) {
         if !statements.is_empty() {
@@ -120,17 +125,19 @@ pub(super) fn grants(
         let missing: Vec<&str> =
             wanted.iter().copied().filter(|wish| !held.iter().any(|grant| grant.privilege == *wish)).collect();
         let name = grantee.map_or_else(|| "PUBLIC".to_owned(), ident);
+        // Nobody lives on the rights of Guardian's roles yet; on those of PUBLIC, who knows.
+        let stage = if grantee.is_some() { Stage::Prepare } else { Stage::Finish };
         if !excess.is_empty() {
             let sql = format!("REVOKE {} ON {on} FROM {name} CASCADE", excess.join(", "));
-            statements.push(statement(object, sql, reasons.revoke));
+            statements.push(statement(object, sql, reasons.revoke).at(stage));
         }
         if !passed_on.is_empty() {
             let sql = format!("REVOKE GRANT OPTION FOR {} ON {on} FROM {name} CASCADE", passed_on.join(", "));
-            statements.push(statement(object, sql, "nobody but the owner decides who else may"));
+            statements.push(statement(object, sql, "nobody but the owner decides who else may").at(stage));
         }
         if !missing.is_empty() {
             let sql = format!("GRANT {} ON {on} TO {name}", missing.join(", "));
-            statements.push(statement(object, sql, reasons.grant));
+            statements.push(statement(object, sql, reasons.grant).at(stage));
         }
     }
     statements
@@ -143,16 +150,17 @@ pub(super) struct Reasons<'a> {
     pub(super) revoke: &'a str,
 }
 
-pub(super) fn statement(object: &str, sql: impl Into<String>, reason: impl Into<String>) -> Statement {
-    Statement { object: object.to_owned(), sql: sql.into(), reason: reason.into() }
+/// A statement that waits for its object to be enforced, unless it says otherwise.
+pub(crate) fn statement(object: &str, sql: impl Into<String>, reason: impl Into<String>) -> Statement {
+    Statement { object: object.to_owned(), sql: sql.into(), reason: reason.into(), stage: Stage::Enforce }
 }
 
 /// A relation as reports name it.
-pub(super) fn label(relation: &RelationFacts) -> String {
+pub(crate) fn label(relation: &RelationFacts) -> String {
     format!("{}.{}", relation.schema, relation.name)
 }
 
 /// A relation as SQL names it.
-pub(super) fn sql_name(relation: &RelationFacts) -> String {
+pub(crate) fn sql_name(relation: &RelationFacts) -> String {
     qualified(&relation.schema, &relation.name)
 }

@@ -3,7 +3,7 @@
 use guardian_model::config::PolicyForm;
 
 use super::{
-    POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Statement,
+    POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Roles, Stage, Statement,
     classes::Class,
     planner::{Planner, Reasons, grants, label, sql_name, statement},
 };
@@ -35,8 +35,13 @@ impl Planner<'_> {
                 statements.extend(self.policies(table));
                 statements.extend(row_security(table));
                 statements.extend(self.default(table));
+                statements.extend(self.end_of_filling(table));
             }
             statements.extend(self.table_grants(table, class));
+            if self.has_own_policies(table) {
+                // They act already, and every policy that is added to them would.
+                statements = statements.into_iter().map(|statement| statement.no_sooner(Stage::Enforce)).collect();
+            }
             self.transaction(statements);
         }
     }
@@ -51,31 +56,54 @@ impl Planner<'_> {
             let sql = format!("DROP POLICY {policy} ON {name}");
             statement(&object, sql, "it is not the policy that Guardian made")
         };
-        let open = found(POLICY_OPEN);
-        if !open.is_some_and(|policy| is_sound(policy, true, "true") && policy.roles == subjects) {
-            statements.extend(open.map(|_| drop(POLICY_OPEN)));
-            statements.push(statement(
-                &object,
-                format!(
-                    "CREATE POLICY {POLICY_OPEN} ON {name} AS PERMISSIVE FOR ALL TO {to} USING (true) WITH CHECK (true)"
-                ),
-                "some permissive policy must let rows through; which ones is for the restrictive policy to say",
-            ));
+        // While an application is being adopted, the policies hold for Guardian's own roles alone until a table is enforced.
+        let staged = self.declaration.adoption.is_some();
+        let final_for = |policy: &PolicyFacts| !policy.to_public && policy.roles == subjects;
+        let hold = |policy: &str| {
+            let sql = format!("ALTER POLICY {policy} ON {name} TO {to}");
+            statement(&object, sql, "from here on it holds for the owner as well, and nobody else is let in")
+        };
+        let open = found(POLICY_OPEN).filter(|policy| is_sound(policy, true, "true"));
+        if !open.is_some_and(|policy| final_for(policy) || staged && policy.to_public) {
+            statements.extend(found(POLICY_OPEN).map(|_| drop(POLICY_OPEN)));
+            let to = if staged { "PUBLIC" } else { &to };
+            statements.push(
+                statement(
+                    &object,
+                    format!(
+                        "CREATE POLICY {POLICY_OPEN} ON {name} AS PERMISSIVE FOR ALL TO {to} USING (true) WITH CHECK (true)"
+                    ),
+                    "some permissive policy must let rows through; which ones is for the restrictive policy to say",
+                )
+                .inert(),
+            );
+        }
+        if staged && !open.is_some_and(final_for) {
+            statements.push(hold(POLICY_OPEN));
         }
         let tenant = found(POLICY_TENANT);
         let installed = tenant.and_then(|policy| self.installed_form(policy));
         let (form, reason) = self.form(table, installed);
-        if installed != Some(form) || tenant.is_some_and(|policy| policy.roles != subjects) {
+        let is_for_ours = tenant.is_some_and(|policy| is_for_roles(policy, &self.declaration.roles));
+        let is_final = tenant.is_some_and(final_for);
+        let is_made = installed == Some(form) && (is_final || staged && is_for_ours);
+        if !is_made {
             let predicate = self.predicate(form);
             statements.extend(tenant.map(|_| drop(POLICY_TENANT)));
-            statements.push(statement(
+            let to = if staged { self.our_roles() } else { to.clone() };
+            let made = statement(
                 &object,
                 format!(
                     "CREATE POLICY {POLICY_TENANT} ON {name} AS RESTRICTIVE FOR ALL TO {to} USING ({predicate}) \
                      WITH CHECK ({predicate})"
                 ),
                 format!("only the tenant's rows, whatever other policies say; {reason}"),
-            ));
+            );
+            // One that is taken away for a moment must not have been at work.
+            statements.push(if tenant.is_none() { made.inert() } else { made });
+        }
+        if staged && !(is_made && is_final) {
+            statements.push(hold(POLICY_TENANT));
         }
         // Partitions are reached through their parent, whose policies count.
         if !table.partition {
@@ -118,7 +146,7 @@ impl Planner<'_> {
                 "CREATE POLICY {POLICY_DOOR} ON {name} AS PERMISSIVE FOR SELECT TO {} USING (true)",
                 ident(roles.door())
             );
-            statements.push(statement(&object, sql, "sessions that Guardian opened across tenants read every row"));
+            statements.push(statement(&object, sql, "sessions that Guardian opened across tenants read every row").inert());
         }
         if !write.is_some_and(|policy| is_sound(policy, true, "true") && is_for(policy, roles.door_write())) {
             statements.extend(write.map(|_| drop(POLICY_DOOR_WRITE)));
@@ -126,9 +154,28 @@ impl Planner<'_> {
                 "CREATE POLICY {POLICY_DOOR_WRITE} ON {name} AS PERMISSIVE FOR ALL TO {} USING (true) WITH CHECK (true)",
                 ident(roles.door_write())
             );
-            statements.push(statement(&object, sql, "those opened for writing change every row"));
+            statements.push(statement(&object, sql, "those opened for writing change every row").inert());
         }
         statements
+    }
+
+    /// The roles that the application's sessions have, as SQL names them.
+    pub(crate) fn our_roles(&self) -> String {
+        format!("{}, {}", ident(self.declaration.roles.app()), ident(self.declaration.roles.definer()))
+    }
+
+    /// Whether row-level security was there before Guardian.
+    fn has_own_policies(&self, table: &RelationFacts) -> bool {
+        let is_ours = self.facts.policies.iter().any(|policy| policy.table == table.oid && policy.name == POLICY_TENANT);
+        self.declaration.adoption.is_some() && table.rls && !is_ours
+    }
+
+    /// The column's default takes over from the trigger that filled it.
+    fn end_of_filling(&self, table: &RelationFacts) -> Option<Statement> {
+        self.facts.fill_triggers.contains(&table.oid).then(|| {
+            let sql = format!("DROP TRIGGER guardian_fill ON {}", sql_name(table));
+            statement(&label(table), sql, "the column's default is the tenant from here on")
+        })
     }
 
     fn predicate(&self, form: PolicyForm) -> String {
@@ -185,7 +232,9 @@ impl Planner<'_> {
             Some(other) => format!("an application need not name the tenant on insert; the default was {other}"),
         };
         let sql = format!("ALTER TABLE {} ALTER COLUMN {column} SET DEFAULT {value}", sql_name(table));
-        Some(statement(&label(table), sql, reason))
+        let set = statement(&label(table), sql, reason);
+        // Another default could not be given back.
+        Some(if tenant.default.is_some() && self.declaration.adoption.is_some() { set.last() } else { set })
     }
 
     fn table_grants(&self, table: &RelationFacts, class: Class) -> Vec<Statement> {
@@ -230,9 +279,11 @@ pub(super) fn column_grants(relation: &RelationFacts, object: &str, name: &str) 
         .column_grantees
         .iter()
         .map(|grantee| {
+            let is_public = grantee.is_none();
             let grantee = grantee.as_deref().map_or_else(|| "PUBLIC".to_owned(), ident);
             let sql = format!("REVOKE ALL ON TABLE {name} FROM {grantee} CASCADE");
-            statement(object, sql, "grants on single columns go past what the table grants")
+            let taken = statement(object, sql, "grants on single columns go past what the table grants");
+            if is_public { taken.last() } else { taken.inert() }
         })
         .collect()
 }
@@ -242,13 +293,21 @@ fn row_security(table: &RelationFacts) -> Vec<Statement> {
     let mut statements = Vec::new();
     if !table.rls {
         let sql = format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY");
-        statements.push(statement(&object, sql, "without it, policies are not looked at"));
+        // The table's owner passes it until it is forced.
+        statements.push(statement(&object, sql, "without it, policies are not looked at").inert());
     }
     if !table.rls_forced {
         let sql = format!("ALTER TABLE {name} FORCE ROW LEVEL SECURITY");
         statements.push(statement(&object, sql, "without it, the table's owner sees every row"));
     }
     statements
+}
+
+/// Whether a policy is for the roles of the application's sessions, and nobody else.
+pub(crate) fn is_for_roles(policy: &PolicyFacts, roles: &Roles) -> bool {
+    let mut ours = [roles.app(), roles.definer()];
+    ours.sort_unstable();
+    !policy.to_public && policy.roles == ours
 }
 
 fn is_sound(policy: &PolicyFacts, permissive: bool, predicate: &str) -> bool {

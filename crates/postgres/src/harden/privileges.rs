@@ -21,11 +21,9 @@ impl Planner<'_> {
                 "ALTER DEFAULT PRIVILEGES FOR ROLE {}{schema} REVOKE ALL ON {kind} FROM {grantee}",
                 ident(&default.owner)
             );
-            statements.push(statement(
-                &format!("new {} of {}", kind.to_lowercase(), default.owner),
-                sql,
-                "a new table is closed until apply has hardened it",
-            ));
+            let object = format!("new {} of {}", kind.to_lowercase(), default.owner);
+            let closed = statement(&object, sql, "a new table is closed until apply has hardened it");
+            statements.push(if default.grantee.is_some() { closed.inert() } else { closed.last() });
         }
         self.transaction(statements);
     }
@@ -70,7 +68,7 @@ impl Planner<'_> {
         ] {
             if !connects(None) && !connects(Some(role)) {
                 let sql = format!("GRANT CONNECT ON DATABASE {} TO {}", ident(&database.name), ident(role));
-                statements.push(statement(&database.name, sql, reason));
+                statements.push(statement(&database.name, sql, reason).inert());
             }
         }
         self.transaction(statements);

@@ -1,7 +1,7 @@
 //! What is neither table nor function: views, materialised views, foreign tables, sequences.
 
 use super::{
-    Statement,
+    Stage, Statement,
     classes::Class,
     planner::{Planner, Reasons, grants, label, sql_name, statement},
     policies::{column_grants, still_held},
@@ -81,7 +81,15 @@ impl Planner<'_> {
         };
         statements.extend(column_grants(view, &object, &name));
         statements.extend(grants(&object, &format!("TABLE {name}"), &still_held(view), &wanted, reasons));
-        statements
+        // Whoever was let in by the owner's rights needs rights of its own from here on; with nobody there, nobody notices.
+        let unnoticed = self.facts.server.version >= 150_000
+            && view.others.is_empty()
+            && view.grants.iter().all(|g| g.grantee.is_some());
+        let stage = |statement: Statement| match (statement.stage, unnoticed) {
+            (Stage::Prepare | Stage::Enforce, true) => statement.inert(),
+            (_, _) => statement.no_sooner(Stage::Enforce),
+        };
+        statements.into_iter().map(stage).collect()
     }
 
     fn closed(relation: &RelationFacts, reason: &str) -> Vec<Statement> {

@@ -49,7 +49,23 @@ impl Planner<'_> {
         statements.extend(self.ownership());
         statements.extend(self.memberships());
         statements.extend(self.settings());
-        self.transaction(statements);
+        self.inert_transaction(statements);
+        self.transaction(self.end_of_adoption());
+    }
+
+    /// The role that served the application meanwhile goes, with all that it owns handed to the role it stood for.
+    fn end_of_adoption(&self) -> Vec<Statement> {
+        let adopt = self.declaration.roles.adopt();
+        if self.facts.role(adopt).is_none() {
+            return Vec::new();
+        }
+        let heir = self.declaration.adoption.as_ref().map_or(&self.facts.server.admin, |adoption| &adoption.existing_role);
+        let (name, heir) = (ident(adopt), ident(heir));
+        let reason = "the adoption is over: nobody serves the application as its old role";
+        [format!("REASSIGN OWNED BY {name} TO {heir}"), format!("DROP OWNED BY {name}"), format!("DROP ROLE {name}")]
+            .into_iter()
+            .map(|sql| statement(adopt, sql, reason).last())
+            .collect()
     }
 
     fn ownership(&self) -> Option<Statement> {
@@ -70,6 +86,8 @@ impl Planner<'_> {
         self.facts
             .memberships
             .iter()
+            // Gone with the role itself.
+            .filter(|membership| membership.member != self.declaration.roles.adopt())
             .map(|membership| {
                 let reason = if ours.contains(membership.member.as_str()) {
                     "SET ROLE would reach it, with all that it may do"
@@ -89,7 +107,8 @@ impl Planner<'_> {
     fn settings(&self) -> Vec<Statement> {
         let mut statements = Vec::new();
         let path = self.search_path();
-        for setting in &self.facts.role_settings {
+        let adopt = self.declaration.roles.adopt();
+        for setting in self.facts.role_settings.iter().filter(|setting| setting.role != adopt) {
             let name = setting.setting.split_once('=').map_or(setting.setting.as_str(), |(name, _)| name);
             let is_quiet = QUIET_LOG.iter().any(|name| is_off(setting, name));
             // Whatever Guardian did not set: a list of dangerous ones would lack the next one.

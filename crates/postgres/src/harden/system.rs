@@ -1,6 +1,9 @@
 //! What PostgreSQL itself opens to every role, and one role shared by all tenants should not have.
 
-use super::planner::{Planner, statement};
+use super::{
+    Statement,
+    planner::{Planner, statement},
+};
 use crate::quote::{ident, qualified};
 
 const STATEMENTS_ARE_SHARED: &str = "all tenants' statements are of one role, which sees its own";
@@ -56,6 +59,6 @@ impl Planner<'_> {
                 );
             }
         }
-        self.transaction(statements);
+        self.transaction(statements.into_iter().map(Statement::last).collect());
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! No endpoint takes a command, a path or SQL to execute.
 
+mod adoption;
 mod audit_log;
 mod audits;
 mod doors;
@@ -44,6 +45,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(incidents::routes())
         .merge(audits::routes())
         .merge(hardening::routes())
+        .merge(adoption::routes())
         .merge(migrations::routes())
         .merge(runs::routes())
         .merge(keys::routes())

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use guardian_model::{
-    Config, Place,
+    AdoptionStage, Config, Place,
     access::Permit,
     api::{Run, RunKind, RunState},
     placement::ApplicationRoles,
 };
 use guardian_postgres::{
-    apply::{StatementEvent, apply, hold},
+    apply::{Patience, StatementEvent, apply_patiently, hold},
     facts::collect,
     harden::{self, Declaration, Hardening},
     scram,
@@ -36,6 +36,7 @@ pub(crate) async fn plan(state: &AppState) -> ApiResult<Hardening> {
 /// Starts a run of what the plan says.
 pub(crate) async fn start(state: &AppState, permit: &Permit) -> ApiResult<Run> {
     let config = state.config.current()?;
+    refuse_in_adoption(state, &config).await?;
     let mut connection = connect(state, &config.shared_place()).await?;
     let hardening = look(&mut connection, &config).await?;
     if !hardening.refusals.is_empty() {
@@ -79,7 +80,20 @@ fn items(hardening: &Hardening, role: &str) -> Vec<(String, String)> {
     statements.chain([password]).collect()
 }
 
-async fn connect(state: &AppState, place: &Place) -> ApiResult<PgConnection> {
+/// `apply` enforces everything at once, which an adoption exists to avoid.
+async fn refuse_in_adoption(state: &AppState, config: &Config) -> ApiResult<()> {
+    let adoption = state.store.adoption(&config.application.name).await?;
+    if adoption.stage == AdoptionStage::None {
+        return Ok(());
+    }
+    let detail = format!(
+        "the application is being adopted (stage `{}`): `guardian adopt` goes on from there, and `guardian adopt finish` ends it",
+        adoption.stage
+    );
+    Err(ApiError::new(Kind::WrongState, detail))
+}
+
+pub(super) async fn connect(state: &AppState, place: &Place) -> ApiResult<PgConnection> {
     state.clusters.connect(&place.cluster, &place.database).await.map_err(|error| {
         if is_absent(&error) {
             let detail = format!(
@@ -108,6 +122,15 @@ struct Work {
     first: usize,
 }
 
+/// The statements of a run.
+pub(super) struct Statements<'a> {
+    pub(super) progress: &'a Progress,
+    pub(super) hardening: &'a Hardening,
+    pub(super) patience: Patience,
+    /// The position of the first one among the run's items.
+    pub(super) first: usize,
+}
+
 /// How far `apply` came: the statement it began last.
 type Reached = Option<usize>;
 
@@ -126,6 +149,33 @@ impl Work {
     }
 
     async fn apply(&self, connection: &mut PgConnection) -> Result<(), String> {
+        let Self { progress, hardening, first, .. } = self;
+        Statements { progress, hardening, patience: Patience::default(), first: *first }.apply(connection).await
+    }
+
+    /// Gives the application's role the password that the store keeps. The statement holds a verifier only.
+    async fn keep_password(&self, connection: &mut PgConnection, application: &str) -> Result<(), String> {
+        let position = self.hardening.statements().count();
+        self.item(position, RunState::Running, None, None).await;
+        let begun = std::time::Instant::now();
+        let kept = async {
+            let password = self.state.store.application_secret(application).await.map_err(|error| chain(&error))?;
+            let verifier = scram::verifier(&password);
+            role::set_password(connection, &self.role, &verifier).await.map_err(|error| chain(&error))
+        };
+        let kept = kept.await;
+        let state = if kept.is_ok() { RunState::Done } else { RunState::Failed };
+        self.item(position, state, kept.as_ref().err().map(String::as_str), Some(begun.elapsed())).await;
+        kept
+    }
+}
+
+impl Statements<'_> {
+    async fn item(&self, position: usize, state: RunState, detail: Option<&str>, took: Option<Duration>) {
+        self.progress.item(self.first + position, state, detail, took).await;
+    }
+
+    pub(super) async fn apply(&self, connection: &mut PgConnection) -> Result<(), String> {
         // As many events as there are statements and retries of them, so the plan bounds the queue.
         let (events, seen) = unbounded_channel();
         let applying = async move {
@@ -133,7 +183,7 @@ impl Work {
                 // Fails only when nobody listens any more, and then nobody is there to miss it.
                 let _ = events.send((position, event));
             };
-            apply(connection, &self.hardening, &mut report).await
+            apply_patiently(connection, self.hardening, self.patience, &mut report).await
         };
         let (applied, reached) = tokio::join!(applying, self.note(seen));
         let Err(error) = applied else { return Ok(()) };
@@ -176,21 +226,5 @@ impl Work {
             begin = end;
         }
         self.item(position, RunState::Failed, Some(reason), None).await;
-    }
-
-    /// Gives the application's role the password that the store keeps. The statement holds a verifier only.
-    async fn keep_password(&self, connection: &mut PgConnection, application: &str) -> Result<(), String> {
-        let position = self.hardening.statements().count();
-        self.item(position, RunState::Running, None, None).await;
-        let begun = std::time::Instant::now();
-        let kept = async {
-            let password = self.state.store.application_secret(application).await.map_err(|error| chain(&error))?;
-            let verifier = scram::verifier(&password);
-            role::set_password(connection, &self.role, &verifier).await.map_err(|error| chain(&error))
-        };
-        let kept = kept.await;
-        let state = if kept.is_ok() { RunState::Done } else { RunState::Failed };
-        self.item(position, state, kept.as_ref().err().map(String::as_str), Some(begun.elapsed())).await;
-        kept
     }
 }

@@ -5,6 +5,7 @@
 //! does not stop a statement that a killed process left behind, so each kind also takes a lock in the database where it
 //! acts, and confirms its lease under it (as the steps of operations do).
 
+pub(crate) mod adopt;
 pub(crate) mod apply;
 pub(crate) mod migrate;
 mod progress;
@@ -57,8 +58,7 @@ async fn resume(state: &AppState, claim: RunClaim) {
     match kind {
         RunKind::Apply => apply::resume(state, progress),
         RunKind::Migrate => migrate::resume(state, progress),
-        // Nothing of this version begins one.
-        RunKind::Adopt => progress.give_up("this version cannot go on with an adoption; start it again").await,
+        RunKind::Adopt => adopt::resume(state, progress),
         RunKind::RotateKey => rotate::resume(state, progress),
     }
 }
