@@ -65,12 +65,10 @@ pub(crate) enum MasterKeyError {
 /// The master key, and the one before if it is named.
 pub(crate) fn load(file: &ConfigFile, state: &StateFolder) -> Result<Vault, MasterKeyError> {
     let vault = current(file, state)?;
-    let previous = match variable(VARIABLE_PREVIOUS)? {
-        Some(previous) => Some(previous),
-        None => {
-            let named = file.config.control.master_key_file_previous.as_ref();
-            named.map(|named| read(&file.folder().join(named))).transpose()?
-        }
+    let named = file.config.control.master_key_file_previous.as_ref();
+    let previous = match (variable(VARIABLE_PREVIOUS)?, named) {
+        (None, Some(named)) => Some(read(&file.folder().join(named))?),
+        (previous, _) => previous,
     };
     Ok(previous.map_or_else(|| vault.clone(), |previous| vault.with_previous(&previous)))
 }

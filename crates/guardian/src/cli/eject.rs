@@ -82,7 +82,7 @@ async fn run(connection: &mut sqlx::PgConnection, ejection: &Hardening, output: 
     apply(connection, ejection, &mut |position, statement, event| match event {
         StatementEvent::Started => progress.now(position as u64, &statement.object),
         StatementEvent::Retrying { error, .. } => {
-            progress.now(position as u64, &format!("{}: again after: {error}", statement.object))
+            progress.now(position as u64, &format!("{}: again after: {error}", statement.object));
         }
         StatementEvent::Done { duration: took } => {
             let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
