@@ -207,6 +207,16 @@ async fn a_canary_that_fails_halts_the_run_and_is_first_in_the_next() {
     assert_eq!(states(&world.run("/v1/migrations").await), [RunState::Done; 4]);
 }
 
+/// File, line, relation, lock and whether it rewrites.
+fn advised(plan: &serde_json::Value) -> Vec<(&str, u64, &str, &str, bool)> {
+    let advice = plan["advice"].as_array().unwrap().iter();
+    let rows = advice.map(|one| {
+        let [file, relation, lock] = ["file", "relation", "lock"].map(|key| one[key].as_str().unwrap());
+        (file, one["line"].as_u64().unwrap(), relation, lock, one["rewrites"].as_bool().unwrap())
+    });
+    rows.collect()
+}
+
 #[tokio::test]
 async fn advice_and_drift_come_from_what_the_server_did() {
     let (folder, migrations) = notes();
@@ -225,21 +235,7 @@ async fn advice_and_drift_come_from_what_the_server_did() {
     let (operator, _) = world.token(Role::Operator, None).await;
     let plan = world.call(&POST, "/v1/migrations/advice", Some(&operator), None).await;
     assert_eq!(plan.body["advice_lacks"], serde_json::Value::Null, "{}", plan.text);
-    let advice: Vec<_> = plan.body["advice"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|advice| {
-            let word = |key: &str| advice[key].as_str().unwrap();
-            (
-                word("file"),
-                advice["line"].as_u64().unwrap(),
-                word("relation"),
-                word("lock"),
-                advice["rewrites"].as_bool().unwrap(),
-            )
-        })
-        .collect();
+    let advice = advised(&plan.body);
     assert_eq!(
         advice,
         [
