@@ -28,13 +28,14 @@ async fn running(installation: &Installation) -> PgConnection {
            text text NOT NULL);"
     );
     for (number, tenant) in TENANTS.iter().enumerate() {
-        sql += &format!(
+        let rows = format!(
             "INSERT INTO contact (tenant_id, email, full_name) VALUES ('{tenant}', 'c{number}@example.com', 'C');
              INSERT INTO ticket (tenant_id, number, subject, requester_id)
                SELECT tenant_id, n, 'ticket ' || n, id FROM contact, generate_series(1, 300) AS n WHERE tenant_id = '{tenant}';"
         );
+        sql.push_str(&rows);
     }
-    sql += &format!(
+    let owners = format!(
         "INSERT INTO note (ticket_id, text) SELECT id, 'note ' || n FROM ticket, generate_series(1, 10) AS n;
          DO $$ DECLARE one record; BEGIN
            FOR one IN SELECT c.oid::regclass AS name, c.relkind FROM pg_class AS c WHERE c.relnamespace = 'public'::regnamespace
@@ -47,6 +48,7 @@ async fn running(installation: &Installation) -> PgConnection {
              EXECUTE format('ALTER ROUTINE %s OWNER TO {owner}', one.name);
            END LOOP; END $$"
     );
+    sql.push_str(&owners);
     execute(&mut admin, &sql).await;
     let text = fs::read_to_string(installation.config()).expect("read the configuration");
     let text = text.replace("ticket_pkey = \"composite\"", "ticket_pkey = \"composite\"\nnote_pkey = \"composite\"");

@@ -53,7 +53,12 @@ async fn rounds(report: &mut Report) -> Result<()> {
     for round in 0..=ROUNDS {
         let load = Load::start(&database).await?;
         sleep(Duration::from_secs(1)).await;
-        let (before, stall_before) = load.over(async { sleep(BEFORE).await; Ok(()) }).await?;
+        let (before, stall_before) = load
+            .over(async {
+                sleep(BEFORE).await;
+                Ok(())
+            })
+            .await?;
         let begun = Instant::now();
         let (during, stall) = load
             .over(async {
@@ -134,7 +139,8 @@ struct Load {
 
 impl Load {
     async fn start(database: &TestDatabase) -> Result<Self> {
-        let (stop, done, longest_us) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let (stop, done, longest_us) =
+            (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let mut writers = Vec::new();
         for writer in 0..WRITERS {
             let mut connection = database.options().username("shop_adopt").password(PASSWORD).connect().await?;

@@ -1,6 +1,7 @@
 //! `make bench-fleet`: what it takes to run many tenants, beside the bare SQL that does the same. `fleet ROW …` measures some
 //! rows only and leaves `docs/performance.md` as it is.
 
+mod enforce;
 mod import;
 mod migrate;
 mod pool;
@@ -14,7 +15,8 @@ use tokio::runtime::{Builder, Runtime};
 /// Measures one row and adds its figures.
 type Row = fn(&Runtime, &mut Report) -> Result<()>;
 
-const ROWS: [(&str, Row); 3] = [("migrate", migrate::measure), ("pool", pool::measure), ("import", import::measure)];
+const ROWS: [(&str, Row); 4] =
+    [("migrate", migrate::measure), ("pool", pool::measure), ("import", import::measure), ("enforce", enforce::measure)];
 
 /// A PostgreSQL that keeps its promises: durability is part of what is compared.
 const DURABLE: [(&str, &str); 4] =

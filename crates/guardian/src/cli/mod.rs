@@ -112,8 +112,6 @@ pub(crate) enum Command {
     Adopt(adopt::Adopt),
     Migrate(migrate::Migrate),
     #[command(subcommand)]
-    Adopt(adopt::Adopt),
-    #[command(subcommand)]
     Tenant(tenant::Tenant),
     #[command(subcommand)]
     Tier(tier::Tier),
@@ -165,7 +163,6 @@ impl Cli {
             Command::Apply(command) => command.run(&global.client()?, output).await,
             Command::Adopt(command) => command.run(&global.client()?, output).await,
             Command::Migrate(command) => command.run(&global.client()?, output).await,
-            Command::Adopt(command) => command.run(&global.client()?, output).await,
             Command::Tenant(command) => command.run(&global.client()?, output).await,
             Command::Tier(command) => command.run(&global.client()?, output).await,
             Command::Login(command) => command.run(&global.client()?, output).await,
