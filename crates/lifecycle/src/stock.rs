@@ -17,6 +17,8 @@ use crate::{
 
 /// How long until the next look when nobody takes a database: migrations may have been added to the folder.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// After one was taken: the tenant that got it shall not compete with the copying of the next.
+const LOOK_AFTER_TAKEN: Duration = Duration::from_millis(500);
 /// After a failure: a migration that does not go through is not tried all the time.
 const LOOK_AFTER_FAILURE: Duration = Duration::from_mins(1);
 
@@ -49,7 +51,7 @@ impl Lifecycle {
             }
             tokio::select! {
                 () = sleep(pause) => {}
-                () = steps.taken.notified() => {}
+                () = steps.taken.notified() => sleep(LOOK_AFTER_TAKEN).await,
                 () = stop.cancelled() => {}
             }
         }
