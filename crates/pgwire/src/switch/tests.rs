@@ -199,5 +199,8 @@ const PIECES: &[&str] = &["SET ", "SHOW ", "guardian.tenant ", "= ", "'a' ", "; 
 
 fn is_one(pieces: &[&str]) -> bool {
     let statement = pieces.strip_suffix(&["; "]).unwrap_or(pieces);
-    statement == ["SET ", "guardian.tenant ", "= ", "'a' "] || statement == ["SHOW ", "guardian.tenant "]
+    // A word is a value too, and PostgreSQL reserves neither of these.
+    let values = ["'a' ", "SET ", "SHOW "];
+    values.iter().any(|value| statement == ["SET ", "guardian.tenant ", "= ", value])
+        || statement == ["SHOW ", "guardian.tenant "]
 }

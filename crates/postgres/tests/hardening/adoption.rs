@@ -109,6 +109,8 @@ impl Running {
         for task in backfill::tasks(&facts, &self.app.declaration) {
             backfill::fill(&mut self.app.admin, &task, &bounds, PATIENCE, &mut |_| {}).await.unwrap();
         }
+        // Statistics choose the form of a policy: what autovacuum finds out later must be no news.
+        self.app.execute("ANALYZE").await;
     }
 
     async fn serve(&mut self, tenant: usize) -> PgConnection {
