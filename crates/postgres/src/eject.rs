@@ -14,7 +14,7 @@ use crate::{
     facts::{CollectError, Facts, RelationFacts, RelationKind},
     harden::{
         Batch, Declaration, Hardening, Note, POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Statement,
-        planner::statement,
+        planner::statement, roles::QUIET_LOG,
     },
     quote::{bounded_name, ident, qualified},
     register::REGISTER,
@@ -30,8 +30,6 @@ const SCHEMA: &str = "guardian";
 const NOT_EMPTY: (&str, &str) = ("guardian_tenant_not_empty", "tenant_not_empty");
 /// Ends the names of indexes that hardening made, and what stands there afterwards.
 const KEY_SUFFIX: (&str, &str) = ("_guardian_key", "_tenant_key");
-/// Settings that hardening gave to the application's role for its own sake.
-const ROLE_SETTINGS: [&str; 2] = ["log_parameter_max_length", "log_parameter_max_length_on_error"];
 
 /// The login roles of sessions that Guardian opened and that are still there: of tickets, members of the application's role,
 /// and of the door across tenants, members of the door's.
@@ -174,7 +172,7 @@ impl Ejection<'_> {
 
     fn settings(&self) -> Vec<Statement> {
         let app = self.declaration.roles.app();
-        let is_ours = |setting: &str| ROLE_SETTINGS.iter().any(|name| setting == format!("{name}=0"));
+        let is_ours = |setting: &str| QUIET_LOG.iter().any(|name| setting == format!("{name}=0"));
         let found = self.facts.role_settings.iter().filter(|found| found.role == app && found.database.is_none());
         found
             .filter(|found| is_ours(&found.setting))

@@ -75,14 +75,13 @@ pub fn is_prepared(facts: &Facts, declaration: &Declaration) -> bool {
 
 /// Whether policies apply to everybody who comes to the table.
 pub fn is_enforced(facts: &Facts, relation: &RelationFacts) -> bool {
-    let policy = |name: &str| facts.policies.iter().find(|policy| policy.table == relation.oid && policy.name == name);
     let owner = facts.role(&relation.owner);
     let is_exempt = owner.is_some_and(|owner| owner.superuser || owner.bypasses_rls);
     let holds = |policy: &PolicyFacts| is_exempt || policy.roles.contains(&relation.owner);
     relation.rls
         && relation.rls_forced
-        && policy(harden::POLICY_TENANT).is_some_and(holds)
-        && policy(harden::POLICY_OPEN).is_some_and(|policy| !policy.to_public)
+        && facts.policy(relation.oid, harden::POLICY_TENANT).is_some_and(holds)
+        && facts.policy(relation.oid, harden::POLICY_OPEN).is_some_and(|policy| !policy.to_public)
 }
 
 fn lacks_column(facts: &Facts, declaration: &Declaration, relation: &RelationFacts) -> bool {

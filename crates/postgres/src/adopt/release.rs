@@ -10,7 +10,7 @@ use crate::{
         columns::{NOT_EMPTY, NOT_NULL},
         keys::swap_name,
         planner::{label, sql_name, statement},
-        policies::is_for_roles,
+        policies::{is_for_roles, our_roles},
     },
     quote::{ident, qualified},
     register::normal_form,
@@ -60,12 +60,11 @@ fn table(facts: &Facts, declaration: &Declaration, whole: &Hardening, table: &Re
             "the owner, and who stands in for it, sees every row again",
         );
     }
-    let policy = |name: &str| facts.policies.iter().find(|policy| policy.table == table.oid && policy.name == name);
-    if policy(POLICY_OPEN).is_some_and(|policy| !policy.to_public) {
+    if facts.policy(table.oid, POLICY_OPEN).is_some_and(|policy| !policy.to_public) {
         add(format!("ALTER POLICY {POLICY_OPEN} ON {name} TO PUBLIC"), "others than the application read the table again");
     }
-    if policy(POLICY_TENANT).is_some_and(|policy| !is_for_roles(policy, &declaration.roles)) {
-        let ours = format!("{}, {}", ident(declaration.roles.app()), ident(declaration.roles.definer()));
+    if facts.policy(table.oid, POLICY_TENANT).is_some_and(|policy| !is_for_roles(policy, &declaration.roles)) {
+        let ours = our_roles(&declaration.roles);
         add(format!("ALTER POLICY {POLICY_TENANT} ON {name} TO {ours}"), "it holds for Guardian's own roles alone");
     }
     if let Some(tenant) = &table.tenant {

@@ -3,12 +3,9 @@
 
 use crate::{
     facts::Facts,
-    harden::{Batch, Declaration, Refusal, Statement, planner::statement},
+    harden::{Batch, Declaration, Refusal, Statement, planner::statement, roles::quiet_log},
     quote::ident,
 };
-
-/// Bind parameters carry capabilities; the server's log shall not.
-const QUIET_LOG: [&str; 2] = ["log_parameter_max_length", "log_parameter_max_length_on_error"];
 
 /// What forbids to stand in for the application's role.
 pub(super) fn refusals(facts: &Facts, declaration: &Declaration) -> Vec<Refusal> {
@@ -76,22 +73,7 @@ pub(super) fn batches(facts: &Facts, declaration: &Declaration, serve: bool) -> 
         }
         (_, _) => {}
     }
-    if facts.server.superuser {
-        for setting in QUIET_LOG {
-            let is_set = facts
-                .role_settings
-                .iter()
-                .any(|one| one.role == adopt && one.database.is_none() && one.setting == format!("{setting}=0"));
-            if !is_set {
-                let sql = format!("ALTER ROLE {name} SET {setting} = 0");
-                statements.push(statement(
-                    adopt,
-                    sql,
-                    "bind parameters carry capabilities, and the server's log shows them",
-                ));
-            }
-        }
-    }
+    statements.extend(quiet_log(facts, adopt));
     let statements: Vec<_> = statements.into_iter().map(Statement::inert).collect();
     (!statements.is_empty()).then_some(Batch::Transaction(statements))
 }

@@ -154,4 +154,9 @@ impl Facts {
     pub fn role(&self, name: &str) -> Option<&super::RoleFacts> {
         self.roles.iter().find(|role| role.name == name)
     }
+
+    /// The policy of this name on a table.
+    pub(crate) fn policy(&self, table: super::Oid, name: &str) -> Option<&super::PolicyFacts> {
+        self.policies.iter().find(|policy| policy.table == table && policy.name == name)
+    }
 }

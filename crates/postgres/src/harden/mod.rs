@@ -15,7 +15,7 @@ pub(crate) mod planner;
 pub(crate) mod policies;
 mod privileges;
 mod relations;
-mod roles;
+pub(crate) mod roles;
 mod system;
 
 use std::collections::BTreeMap;

@@ -50,7 +50,7 @@ impl Planner<'_> {
         let (object, name) = (label(table), sql_name(table));
         let subjects = self.subjects(table);
         let to = subjects.iter().map(|role| ident(role)).collect::<Vec<_>>().join(", ");
-        let found = |policy: &str| self.facts.policies.iter().find(|found| found.table == table.oid && found.name == policy);
+        let found = |policy: &str| self.facts.policy(table.oid, policy);
         let mut statements = Vec::new();
         let drop = |policy: &str| {
             let sql = format!("DROP POLICY {policy} ON {name}");
@@ -90,7 +90,7 @@ impl Planner<'_> {
         if !is_made {
             let predicate = self.predicate(form);
             statements.extend(tenant.map(|_| drop(POLICY_TENANT)));
-            let to = if staged { self.our_roles() } else { to.clone() };
+            let to = if staged { our_roles(&self.declaration.roles) } else { to.clone() };
             let made = statement(
                 &object,
                 format!(
@@ -159,15 +159,9 @@ impl Planner<'_> {
         statements
     }
 
-    /// The roles that the application's sessions have, as SQL names them.
-    pub(crate) fn our_roles(&self) -> String {
-        format!("{}, {}", ident(self.declaration.roles.app()), ident(self.declaration.roles.definer()))
-    }
-
     /// Whether row-level security was there before Guardian.
     fn has_own_policies(&self, table: &RelationFacts) -> bool {
-        let is_ours = self.facts.policies.iter().any(|policy| policy.table == table.oid && policy.name == POLICY_TENANT);
-        self.declaration.adoption.is_some() && table.rls && !is_ours
+        self.declaration.adoption.is_some() && table.rls && self.facts.policy(table.oid, POLICY_TENANT).is_none()
     }
 
     /// The column's default takes over from the trigger that filled it.
@@ -301,6 +295,11 @@ fn row_security(table: &RelationFacts) -> Vec<Statement> {
         statements.push(statement(&object, sql, "without it, the table's owner sees every row"));
     }
     statements
+}
+
+/// The roles of the application's sessions, as SQL names them.
+pub(crate) fn our_roles(roles: &Roles) -> String {
+    format!("{}, {}", ident(roles.app()), ident(roles.definer()))
 }
 
 /// Whether a policy is for the roles of the application's sessions, and nobody else.

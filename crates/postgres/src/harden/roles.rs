@@ -7,12 +7,12 @@ use super::{
     planner::{Planner, statement},
 };
 use crate::{
-    facts::{RoleFacts, RoleSetting},
+    facts::{Facts, RoleFacts, RoleSetting},
     quote::ident,
 };
 
 /// Bind parameters carry capabilities; the server's log shall not.
-const QUIET_LOG: &[&str] = &["log_parameter_max_length", "log_parameter_max_length_on_error"];
+pub(crate) const QUIET_LOG: [&str; 2] = ["log_parameter_max_length", "log_parameter_max_length_on_error"];
 
 impl Planner<'_> {
     /// Roles, their memberships and their settings.
@@ -129,15 +129,7 @@ impl Planner<'_> {
                 format!("ALTER ROLE {} IN DATABASE {} SET search_path = {}", ident(app), ident(database), ident(schema));
             statements.push(statement(app, sql, "so that the application need not name its schema"));
         }
-        if self.facts.server.superuser {
-            for name in QUIET_LOG {
-                if !self.facts.role_settings.iter().any(|setting| setting.role == app && is_off(setting, name)) {
-                    let sql = format!("ALTER ROLE {} SET {name} = 0", ident(app));
-                    let reason = "bind parameters carry capabilities, and the server's log shows them";
-                    statements.push(statement(app, sql, reason));
-                }
-            }
-        }
+        statements.extend(quiet_log(self.facts, app));
         statements
     }
 
@@ -167,6 +159,14 @@ impl SearchPath<'_> {
             && setting.database.as_deref() == Some(self.database)
             && value.is_some_and(|value| value == self.schema || value == ident(self.schema))
     }
+}
+
+/// A login role whose bind parameters carry capabilities is kept out of the server's log, where that can be set.
+pub(crate) fn quiet_log(facts: &Facts, role: &str) -> Vec<Statement> {
+    let is_set = |name: &&str| facts.role_settings.iter().any(|setting| setting.role == role && is_off(setting, name));
+    let settings = QUIET_LOG.into_iter().filter(|name| facts.server.superuser && !is_set(name));
+    let reason = "bind parameters carry capabilities, and the server's log shows them";
+    settings.map(|name| statement(role, format!("ALTER ROLE {} SET {name} = 0", ident(role)), reason)).collect()
 }
 
 /// Whether the role has set the parameter to 0 for every database.
