@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 
 use crate::{
     Mechanism,
+    adopt::backfill::FILL_TRIGGER,
     facts::{CollectError, Facts, RelationFacts, RelationKind},
     harden::{
         Batch, Declaration, Hardening, Note, POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Statement,
@@ -104,6 +105,14 @@ impl Ejection<'_> {
             let sql = format!("DROP POLICY {policy} ON {name}");
             statements.push(statement(&object, sql, "it is Guardian's"));
         }
+        if self.facts.fill_triggers.contains(&table.oid) {
+            let sql = format!("DROP TRIGGER {FILL_TRIGGER} ON {name}");
+            statements.push(statement(
+                &object,
+                sql,
+                "an adoption that is not over: nobody fills the tenant column any more",
+            ));
+        }
         let default = table.tenant.as_ref().and_then(|tenant| tenant.default.as_deref());
         if default.is_some_and(|default| default.contains(REGISTER) || default.contains("guardian.")) {
             let column = ident(&self.declaration.tenant_column);
@@ -194,7 +203,7 @@ impl Ejection<'_> {
         let owns_functions =
             self.facts.functions.iter().any(|function| function.schema != SCHEMA && function.owner == roles.definer());
         let definer = (!owns_functions).then(|| roles.definer());
-        let ours = [roles.enter(), roles.registry(), roles.door(), roles.door_write()];
+        let ours = [roles.enter(), roles.registry(), roles.door(), roles.door_write(), roles.adopt()];
         for role in ours.into_iter().chain(definer) {
             let Some(found) = self.facts.role(role) else { continue };
             let (name, admin) = (ident(role), ident(&self.facts.server.admin));

@@ -233,7 +233,9 @@ pub(super) fn trigger(facts: &Facts, declaration: &Declaration, table: &Relation
     }
     statements.push(statement(
         &object,
-        format!("CREATE TRIGGER guardian_fill BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION {function}()"),
+        format!(
+            "CREATE TRIGGER {FILL_TRIGGER} BEFORE INSERT OR UPDATE ON {name} FOR EACH ROW EXECUTE FUNCTION {function}()"
+        ),
         "the application does not know the column yet",
     ));
     statements
@@ -252,6 +254,9 @@ pub fn shown(tasks: &[Task], hardening: Hardening) -> Hardening {
     let batches = begin.chain(fill).chain(hardening.batches).collect();
     Hardening { batches, ..hardening }
 }
+
+/// Fills the tenant column in rows that are written before the application knows it.
+pub(crate) const FILL_TRIGGER: &str = "guardian_fill";
 
 /// The table that keeps how far each filling came. Only the administrator reads it.
 const LEDGER: &str = "CREATE SCHEMA IF NOT EXISTS guardian; \

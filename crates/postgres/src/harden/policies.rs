@@ -8,6 +8,7 @@ use super::{
     planner::{Planner, Reasons, grants, label, sql_name, statement},
 };
 use crate::{
+    adopt::backfill::FILL_TRIGGER,
     facts::{Grant, PolicyFacts, RelationFacts},
     quote::ident,
     register::{Mechanism, normal_form},
@@ -167,7 +168,7 @@ impl Planner<'_> {
     /// The column's default takes over from the trigger that filled it.
     fn end_of_filling(&self, table: &RelationFacts) -> Option<Statement> {
         self.facts.fill_triggers.contains(&table.oid).then(|| {
-            let sql = format!("DROP TRIGGER guardian_fill ON {}", sql_name(table));
+            let sql = format!("DROP TRIGGER {FILL_TRIGGER} ON {}", sql_name(table));
             statement(&label(table), sql, "the column's default is the tenant from here on")
         })
     }

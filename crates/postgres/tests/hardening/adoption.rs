@@ -13,7 +13,7 @@ use guardian_postgres::{
     Hardening,
     adopt::{self, Step, backfill},
     apply::{Patience, apply_patiently},
-    collect,
+    collect, eject,
 };
 use guardian_testkit::Server;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
@@ -429,6 +429,22 @@ async fn a_load_of_writes_goes_on_throughout() {
     assert!(longest <= LOCK_WAIT + SLACK, "a statement took {longest:?}");
     let strays = "SELECT count(*) FROM message AS m JOIN ticket AS t ON t.id = m.ticket_id WHERE m.tenant_id IS DISTINCT FROM t.tenant_id";
     assert_eq!(number(&mut running.app.admin, strays).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn who_leaves_in_the_middle_leaves_nothing_of_it() {
+    let mut running = Running::new().await;
+    running.step(Step::Prepare { serve: true }).await;
+    running.step(Step::Enforce(&["ticket".to_owned()])).await;
+    let facts = collect(&mut running.app.admin, &running.app.declaration).await.unwrap();
+    let ejection = eject::plan(&facts, &running.app.declaration, &[]);
+    apply_patiently(&mut running.app.admin, &ejection, PATIENCE, &mut |_, _, _| {}).await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = 'APP_adopt')
+        + (SELECT count(*) FROM pg_trigger WHERE tgname = 'guardian_fill') + (SELECT count(*) FROM pg_namespace WHERE nspname = 'guardian')";
+    assert_eq!(number(&mut running.app.admin, &left.replace("APP", &running.app.name)).await.unwrap(), 0);
+    let owner = running.owner.clone();
+    let mut old = running.app.connect_as(&owner).await;
+    assert_eq!(count(&mut old, "message").await, 12_000, "a table that was not enforced is as it was for its owner");
 }
 
 #[tokio::test]
