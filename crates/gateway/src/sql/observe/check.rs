@@ -14,7 +14,7 @@ use guardian_model::{
 use super::{
     kind::Kind,
     plan::Plan,
-    server::{Answer, Broken, Complaint, Door, Server},
+    server::{Answer, Broken, Complaint, Credentials, Server},
     table::Verdict,
     tap::Heard,
     text,
@@ -83,7 +83,7 @@ fn cannot_tell(complaint: &Complaint) -> Verdict {
 }
 
 impl Checker {
-    pub(crate) fn open(route: &Route, enforced: &Door, present: &Door) -> Result<Self, Broken> {
+    pub(crate) fn open(route: &Route, enforced: &Credentials, present: &Credentials) -> Result<Self, Broken> {
         let application_role = enforced.role.clone();
         let (enforced, mut present) = (Server::open(route, enforced)?, Server::open(route, present)?);
         let odd = format!(

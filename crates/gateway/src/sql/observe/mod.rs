@@ -33,7 +33,7 @@ pub(crate) use self::tap::{End, Heard, Tap};
 use self::{
     check::{Checker, Sample},
     kind::Kind,
-    server::Door,
+    server::Credentials,
     table::{Table, Totals, Verdict},
 };
 use super::shared::Shared;
@@ -163,7 +163,7 @@ fn fingerprint(text: &str, has_tenant: bool) -> u64 {
 pub(crate) fn work(shared: &Arc<Shared>) {
     let observer = &shared.observer;
     let Some(samples) = observer.samples.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-    let mut looking = Looking { shared, doors: None, checker: None, retry_at: None };
+    let mut looking = Looking { shared, credentials: None, checker: None, retry_at: None };
     while !observer.stopped.load(Ordering::Relaxed) {
         let sample = match samples.recv_timeout(LOOK_UP) {
             Ok(sample) => Some(sample),
@@ -181,7 +181,7 @@ pub(crate) fn work(shared: &Arc<Shared>) {
 
 struct Looking<'a> {
     shared: &'a Arc<Shared>,
-    doors: Option<(Door, Door)>,
+    credentials: Option<(Credentials, Credentials)>,
     checker: Option<Checker>,
     retry_at: Option<Instant>,
 }
@@ -208,8 +208,8 @@ impl Looking<'_> {
     }
 
     fn connect(&mut self, view: &View) -> Result<(), String> {
-        let doors = doors(view).ok_or("`guardian apply` has not run yet")?;
-        if self.doors.as_ref() != Some(&doors) {
+        let credentials = credentials(view).ok_or("`guardian apply` has not run yet")?;
+        if self.credentials.as_ref() != Some(&credentials) {
             (self.checker, self.retry_at) = (None, None);
         }
         if self.checker.is_some() {
@@ -219,17 +219,17 @@ impl Looking<'_> {
             return Err("it failed a moment ago".to_owned());
         }
         let route = self.shared.routes.get(&view.installation.shared.cluster)?;
-        let (enforced, present) = &doors;
+        let (enforced, present) = &credentials;
         match Checker::open(&route, enforced, present) {
             Ok(checker) => {
                 self.checker = Some(checker);
-                self.doors = Some(doors);
+                self.credentials = Some(credentials);
                 Ok(())
             }
             Err(broken) => {
                 tracing::warn!(problem = %broken, "the observer cannot connect; statements are served and not looked at");
                 self.retry_at = Some(Instant::now() + RETRY_AFTER);
-                self.doors = Some(doors);
+                self.credentials = Some(credentials);
                 Err(broken.to_string())
             }
         }
@@ -237,17 +237,17 @@ impl Looking<'_> {
 }
 
 /// As the application's own role, and as the role that serves it now.
-fn doors(view: &View) -> Option<(Door, Door)> {
+fn credentials(view: &View) -> Option<(Credentials, Credentials)> {
     let installation = &view.installation;
     let roles = ApplicationRoles::of(&installation.application);
-    let door = |role, password| Door {
+    let of = |role, password| Credentials {
         database: installation.shared.database.clone(),
         schema: installation.shared.schema.clone(),
         role,
         password,
     };
-    let enforced = door(roles.app, installation.application_password.clone()?);
-    Some((enforced, door(roles.adopt, view.adoption.password.clone()?)))
+    let enforced = of(roles.app, installation.application_password.clone()?);
+    Some((enforced, of(roles.adopt, view.adoption.password.clone()?)))
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ const ANSWER_LEN_MAX: usize = 32 * 1024 * 1024;
 
 /// Where to, and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Door {
+pub(crate) struct Credentials {
     pub(crate) database: String,
     pub(crate) schema: String,
     pub(crate) role: String,
@@ -86,7 +86,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn open(route: &Route, door: &Door) -> Result<Self, Broken> {
+    pub(crate) fn open(route: &Route, credentials: &Credentials) -> Result<Self, Broken> {
         let mut end_point = None;
         let stream: Box<dyn Stream> = match route {
             Route::Unix(path) => {
@@ -131,7 +131,7 @@ impl Server {
             }
         };
         let mut server = Self { stream, inbox: Vec::new(), enter: 0 };
-        server.log_in(door, end_point.as_deref())?;
+        server.log_in(credentials, end_point.as_deref())?;
         let sql = "SELECT coalesce(pg_catalog.to_regprocedure('guardian.enter(pg_catalog.bytea)')::pg_catalog.oid::pg_catalog.text, '0')";
         let rows = server.rows(sql)?.map_err(|complaint| Broken::Refused(complaint.message))?;
         server.enter = rows.first().and_then(|row| row.first()?.as_ref()?.parse().ok()).unwrap_or(0);
@@ -141,13 +141,13 @@ impl Server {
         Ok(server)
     }
 
-    fn log_in(&mut self, door: &Door, end_point: Option<&[u8]>) -> Result<(), Broken> {
-        let path = format!("{}, pg_temp", quoted(&door.schema));
+    fn log_in(&mut self, credentials: &Credentials, end_point: Option<&[u8]>) -> Result<(), Broken> {
+        let path = format!("{}, pg_temp", quoted(&credentials.schema));
         let timeout = format!("{}ms", super::check::STATEMENT_MS_MAX);
         let lock = format!("{}ms", super::check::LOCK_MS_MAX);
         let own = [
-            ("user", door.role.as_str()),
-            ("database", &door.database),
+            ("user", credentials.role.as_str()),
+            ("database", &credentials.database),
             ("search_path", &path),
             ("application_name", super::APPLICATION_NAME),
             ("statement_timeout", &timeout),
@@ -177,7 +177,7 @@ impl Server {
                                 Some(_) => (MECHANISM, ChannelBinding::unrequested()),
                                 None => (MECHANISM, ChannelBinding::unsupported()),
                             };
-                            let begun = ScramSha256::new(door.password.expose().as_bytes(), binding);
+                            let begun = ScramSha256::new(credentials.password.expose().as_bytes(), binding);
                             frontend::write_sasl_initial(&mut out, mechanism, begun.message());
                             *proof = Some(begun);
                         }
