@@ -12,6 +12,7 @@ pub mod migrations;
 pub mod role;
 pub mod rows;
 pub mod schema;
+mod session_role;
 pub mod ticket;
 pub mod warm;
 
