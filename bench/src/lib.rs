@@ -11,6 +11,7 @@ pub mod load;
 pub mod pgbench;
 pub mod proxy;
 pub mod report;
+pub mod rows;
 pub mod summary;
 pub mod target;
 

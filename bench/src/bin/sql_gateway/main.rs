@@ -11,10 +11,11 @@ mod idle;
 mod isolation;
 mod pgbench_rows;
 
-use std::env;
-
-use anyhow::{Result, ensure};
-use guardian_bench::{House, Report, cpu};
+use anyhow::Result;
+use guardian_bench::{
+    House, cpu,
+    rows::{self, Row},
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// Alternating rounds of each row.
@@ -31,10 +32,7 @@ struct Bench {
     house: House,
 }
 
-/// Measures one row and adds its figures.
-type Row = fn(&Bench, &mut Report) -> Result<()>;
-
-const ROWS: [(&str, Row); 8] = [
+const ROWS: [(&str, Row<Bench>); 8] = [
     ("simple", pgbench_rows::simple),
     ("prepared", pgbench_rows::prepared),
     ("rows", pgbench_rows::rows),
@@ -52,29 +50,15 @@ impl Bench {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the progress of a bench")]
 fn main() -> Result<()> {
-    let wanted: Vec<String> = env::args().skip(1).collect();
-    for name in &wanted {
-        let names = ROWS.map(|(name, _)| name).join(", ");
-        ensure!(ROWS.iter().any(|(known, _)| known == name), "there is no row `{name}`; there are {names}");
-    }
+    rows::measure("bench-sql-gateway", &ROWS, open)
+}
+
+#[expect(clippy::print_stderr, reason = "the progress of a bench")]
+fn open() -> Result<Bench> {
     cpu::allow_many_files()?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     eprintln!("starting Guardian with {TENANTS} tenants …");
     let house = runtime.block_on(House::open(TENANTS))?;
-    let bench = Bench { runtime, house };
-    let mut report = Report::new("bench-sql-gateway");
-    for (name, measure) in ROWS {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            eprintln!("{name} …");
-            measure(&bench, &mut report)?;
-        }
-    }
-    if wanted.is_empty() {
-        report.finish("docs/performance.md")
-    } else {
-        report.print();
-        Ok(())
-    }
+    Ok(Bench { runtime, house })
 }
