@@ -48,12 +48,16 @@ impl Worker {
             let Some(listener) = self.listeners.get(at) else { return };
             match listener.accept() {
                 Ok(stream) => {
+                    // Counted before it is handed on, so that no worker ends while a client is on its way there.
+                    let others = self.shared.clients.fetch_add(1, Ordering::SeqCst);
                     let worker = self.next_seat % self.shared.mailboxes.len();
                     self.next_seat = self.next_seat.wrapping_add(1);
-                    if worker == self.number {
-                        self.begin_client(stream);
-                    } else {
-                        self.tell(worker, Message::Accepted(stream));
+                    let accepted = Message::Accepted { stream, others };
+                    let kept =
+                        if worker == self.number { Err(accepted) } else { self.shared.mailboxes[worker].hand(accepted) };
+                    // Also when that worker has ended, because the gateway is being drained.
+                    if let Err(Message::Accepted { stream, others }) = kept {
+                        self.begin_client(stream, others);
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
@@ -69,9 +73,9 @@ impl Worker {
         self.shared.mailboxes[self.number].tell(Message::AcceptMore(at));
     }
 
-    pub(super) fn begin_client(&mut self, stream: Stream) {
+    /// `others`: how many clients the gateway had before this one.
+    pub(super) fn begin_client(&mut self, stream: Stream, others: usize) {
         let socket = Socket::new(stream);
-        let clients = self.shared.clients.fetch_add(1, Ordering::Relaxed);
         let channel = Channel { tls_required: self.shared.options.tls_required && !socket.is_unix(), ..Channel::default() };
         let login = Login::new(self.shared.mock_secret);
         let client = Client {
@@ -88,7 +92,7 @@ impl Worker {
             self.remove_client(at);
             return;
         }
-        if clients >= self.shared.options.clients_max {
+        if others >= self.shared.options.clients_max {
             let value = u32::try_from(self.shared.options.clients_max).unwrap_or(u32::MAX);
             self.end_client(at, &Refusal::GatewayLimit { name: "clients_max", value, unit: "" });
             return;
@@ -299,10 +303,10 @@ impl Worker {
             None => &self.view.installation.shared.cluster,
         };
         let (worker, _) = self.shared.home(cluster, arrival.tenant.as_ref().map(|tenant| tenant.id));
-        if worker == self.number {
-            self.arrive(arrival);
-        } else {
-            self.tell(worker, Message::Arrived(Box::new(arrival)));
+        let arrived = Message::Arrived(Box::new(arrival));
+        let kept = if worker == self.number { Err(arrived) } else { self.shared.mailboxes[worker].hand(arrived) };
+        if let Err(Message::Arrived(arrival)) = kept {
+            self.arrive(*arrival);
         }
     }
 

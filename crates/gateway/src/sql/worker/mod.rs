@@ -22,7 +22,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     rc::Rc,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering, mpsc},
     time::{Duration, Instant},
 };
 
@@ -60,7 +60,11 @@ pub(crate) enum Message {
     /// The directory has a new view.
     Changed,
     /// A connection that was accepted elsewhere.
-    Accepted(super::socket::Stream),
+    Accepted {
+        stream: super::socket::Stream,
+        /// How many clients the gateway had before.
+        others: usize,
+    },
     /// A client that logged in elsewhere, or changed to a tenant of this worker.
     Arrived(Box<Arrival>),
     /// A cancel request, for whichever worker has the client.
@@ -264,7 +268,7 @@ impl Worker {
         while let Ok(message) = self.mailbox.try_recv() {
             match message {
                 Message::Changed => self.take_over_changes(),
-                Message::Accepted(stream) => self.begin_client(stream),
+                Message::Accepted { stream, others } => self.begin_client(stream, others),
                 Message::Arrived(arrival) => self.arrive(*arrival),
                 Message::Cancel { process, secret, asker } => self.cancel(process, secret, asker),
                 Message::Ask(ask) => self.answer_ask(&ask),
@@ -289,8 +293,10 @@ impl Worker {
         self.tick_at = self.now;
     }
 
+    /// A client may be on its way here as long as the gateway has one.
     fn is_drained(&self) -> bool {
-        self.drain_until.is_some() && self.clients.is_empty()
+        let is_over = |until| self.now >= until || self.shared.clients.load(Ordering::SeqCst) == 0;
+        self.clients.is_empty() && self.drain_until.is_some_and(is_over)
     }
 
     fn scratch(&mut self) -> Vec<u8> {
@@ -323,8 +329,13 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// Tells the worker; one that has ended is told nothing.
     pub(crate) fn tell(&self, message: Message) {
-        if self.sender.send(message).is_ok() {
-            let _ = self.waker.wake();
-        }
+        let _ = self.hand(message);
+    }
+
+    /// The same; what one that has ended was to get comes back.
+    pub(crate) fn hand(&self, message: Message) -> Result<(), Message> {
+        self.sender.send(message).map_err(|mpsc::SendError(message)| message)?;
+        let _ = self.waker.wake();
+        Ok(())
     }
 }
