@@ -233,13 +233,16 @@ impl Steps {
             let object = object.to_owned();
             move |source| StepError::Grant { object, place: place.to_string(), source }
         };
-        let facts = collect_place(connection, &declaration, &place.schema).await;
+        let facts = collect_place(connection, &declaration, &place.schema, role).await;
         let facts = facts.map_err(|source| StepError::Look { place: place.to_string(), source })?;
+        // One message: there are a few for each table, and a journey for each would take longer than they do.
+        let statements: Vec<_> = grant_place(&facts, &declaration, key).into_iter().map(|grant| grant.sql).collect();
+        if statements.is_empty() {
+            return Ok(());
+        }
         let mut transaction = connection.begin().await.map_err(failed(&place.schema))?;
         // Grants on the database itself change one catalog row, which two sessions may not do at once.
         lock::hold_in_transaction(&mut transaction, &format!("database {}", place.database)).await?;
-        // One message: there are a few for each table, and a journey for each would take longer than they do.
-        let statements: Vec<_> = grant_place(&facts, &declaration, role, key).into_iter().map(|grant| grant.sql).collect();
         let statements = sqlx::raw_sql(AssertSqlSafe(statements.join(";\n")));
         statements.execute(&mut *transaction).await.map_err(failed(&place.schema))?;
         transaction.commit().await.map_err(failed(&place.schema))

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, types::Json};
 
-use super::{Facts, FunctionFacts, RelationFacts, counts, keys, objects, relations, server};
+use super::{DatabaseFacts, Facts, FunctionFacts, RelationFacts, SchemaFacts, counts, keys, objects, relations, server};
 use crate::harden::Declaration;
 
 /// Why the facts could not be collected.
@@ -64,14 +64,14 @@ fn oids(relations: &[RelationFacts]) -> Vec<sqlx::postgres::types::Oid> {
 }
 
 /// Opens the transaction all catalogs are read in, with a search path that makes the server write names out in full.
+///
+/// Of a few rows of catalogs with a hundred thousand: an index finds each, and compiling the query takes longer than running it.
 async fn begin(connection: &mut PgConnection) -> Result<sqlx::Transaction<'_, sqlx::Postgres>, CollectError> {
     let failed = |source| CollectError::Query { what: "a snapshot", source };
     let mut transaction = connection.begin().await.map_err(failed)?;
-    for statement in
-        ["SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY", "SET LOCAL search_path = pg_catalog, pg_temp"]
-    {
-        sqlx::query(statement).execute(&mut *transaction).await.map_err(failed)?;
-    }
+    let settings = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp; \
+         SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off";
+    sqlx::raw_sql(settings).execute(&mut *transaction).await.map_err(failed)?;
     Ok(transaction)
 }
 
@@ -119,34 +119,36 @@ pub async fn collect(connection: &mut PgConnection, declaration: &Declaration) -
 /// What the grants of a tenant's own place (schema or database isolation) are made from.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct PlaceFacts {
+    /// The tenant's role, whose grants and PUBLIC's these are.
+    pub role: String,
     /// The database.
-    pub database: String,
+    pub database: DatabaseFacts,
     /// The schema.
-    pub schema: String,
+    pub schema: SchemaFacts,
     /// Its relations.
     pub relations: Vec<RelationFacts>,
     /// Its functions.
     pub functions: Vec<FunctionFacts>,
 }
 
-/// Collects the facts about one tenant's own schema.
+/// Collects the facts about one tenant's own schema, and what its role holds there.
 pub async fn collect_place(
     connection: &mut PgConnection,
     declaration: &Declaration,
     schema: &str,
+    role: &str,
 ) -> Result<PlaceFacts, CollectError> {
     let declaration = Declaration { schema: schema.to_owned(), ..declaration.clone() };
     let mut transaction = begin(connection).await?;
     let connection = &mut *transaction;
-    let server = server::server(connection).await?;
-    let scope = Scope { version: server.version, declaration: &declaration, roles: Vec::new() };
+    let scope = Scope { version: 0, declaration: &declaration, roles: vec![role.to_owned()] };
     let database = server::database(connection, &scope).await?;
+    let schema = server::schema(connection, &scope).await?;
     let mut relations = relations::relations(connection, &scope).await?;
-    relations.retain(|relation| relation.schema == schema);
-    let mut functions = objects::functions(connection, &scope).await?;
-    functions.retain(|function| function.schema == schema);
+    relations.retain(|relation| relation.schema == schema.name);
+    let functions = objects::functions_of(connection, &scope).await?;
     transaction.rollback().await.map_err(|source| CollectError::Query { what: "the end of the snapshot", source })?;
-    Ok(PlaceFacts { database: database.name, schema: schema.to_owned(), relations, functions })
+    Ok(PlaceFacts { role: role.to_owned(), database, schema, relations, functions })
 }
 
 impl Facts {

@@ -36,9 +36,8 @@ pub(super) async fn fill_triggers(connection: &mut PgConnection, place: &[SqlOid
     Ok(found.into_iter().map(|filled| filled.table).collect())
 }
 
-/// `$1` roles, `$2` schema. Of other schemas, only those SECURITY DEFINER functions that the application may call.
+/// `$1` roles, `$2` schema.
 const FUNCTIONS: &str = "
-SELECT * FROM (
   SELECT n.nspname AS schema, p.proname AS name, oidvectortypes(p.proargtypes) AS arguments, p.prokind AS kind,
     o.rolname AS owner, o.rolsuper OR o.rolbypassrls AS owner_bypasses_rls, p.prosecdef AS definer,
     p.proleakproof AND l.lanname NOT IN ('internal', 'c') AS leakproof, p.provolatile AS volatility,
@@ -47,16 +46,27 @@ SELECT * FROM (
     GRANTS
   FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace JOIN pg_roles AS o ON o.oid = p.proowner
     JOIN pg_language AS l ON l.oid = p.prolang
-  WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND (n.nspname IN ($2, 'guardian') OR p.prosecdef)
-    AND NOT EXISTS (SELECT FROM pg_depend AS d
-                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')
-    AND (n.nspname IN ($2, 'guardian') OR has_schema_privilege('public', n.oid, 'USAGE'))
-) AS f
-WHERE f.schema IN ($2, 'guardian') OR f.grants::text <> '[]'
-ORDER BY f.schema, f.name, f.arguments";
+  WHERE NOT EXISTS (SELECT FROM pg_depend AS d
+                    WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')";
 
+/// Those of the declared schema and of Guardian's. Of other schemas, only SECURITY DEFINER functions that the application may call.
 pub(super) async fn functions(connection: &mut PgConnection, scope: &Scope<'_>) -> Result<Vec<FunctionFacts>, CollectError> {
-    let sql = FUNCTIONS.replace("GRANTS", &grants("p.proacl", 'f', "p.proowner"));
+    let all = FUNCTIONS.replace("GRANTS", &grants("p.proacl", 'f', "p.proowner"));
+    let sql = format!(
+        "SELECT * FROM ({all} AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+           AND (n.nspname IN ($2, 'guardian') OR p.prosecdef AND has_schema_privilege('public', n.oid, 'USAGE'))) AS f \
+         WHERE f.schema IN ($2, 'guardian') OR f.grants::text <> '[]' ORDER BY f.schema, f.name, f.arguments"
+    );
+    rows(connection, "the functions", &sql, |query| query.bind(&scope.roles).bind(&scope.declaration.schema)).await
+}
+
+/// Those of the declared schema alone.
+pub(super) async fn functions_of(
+    connection: &mut PgConnection,
+    scope: &Scope<'_>,
+) -> Result<Vec<FunctionFacts>, CollectError> {
+    let all = FUNCTIONS.replace("GRANTS", &grants("p.proacl", 'f', "p.proowner"));
+    let sql = format!("{all} AND n.nspname = $2 ORDER BY name, arguments");
     rows(connection, "the functions", &sql, |query| query.bind(&scope.roles).bind(&scope.declaration.schema)).await
 }
 

@@ -8,10 +8,12 @@ use super::{
     server::grants,
 };
 
-/// `$1` roles, `$2` schema, `$3` tenant column.
+/// `$1` roles, `$2` schema, `$3` tenant column. What belongs to a schema depends on it, by an index; `pg_class` has none for that.
 const RELATIONS: &str = "
 WITH RECURSIVE place AS (
-  SELECT c.oid FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+  SELECT c.oid FROM pg_namespace AS n JOIN pg_depend AS d
+      ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
+    JOIN pg_class AS c ON c.oid = d.objid AND c.relnamespace = n.oid
   WHERE n.nspname IN ($2, 'guardian') AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
   UNION
   SELECT i.inhrelid FROM pg_inherits AS i JOIN place ON place.oid = i.inhparent

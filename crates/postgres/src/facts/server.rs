@@ -60,6 +60,17 @@ pub(super) async fn schemas(connection: &mut PgConnection, scope: &Scope<'_>) ->
     rows(connection, "the schemas", &sql, |query| query.bind(&scope.roles).bind(&scope.declaration.schema)).await
 }
 
+/// The declared schema.
+pub(super) async fn schema(connection: &mut PgConnection, scope: &Scope<'_>) -> Result<SchemaFacts, CollectError> {
+    let sql = format!(
+        "SELECT n.nspname AS name, pg_get_userbyid(n.nspowner) AS owner, {} FROM pg_namespace AS n WHERE n.nspname = $2",
+        grants("n.nspacl", 'n', "n.nspowner")
+    );
+    let mut found =
+        rows(connection, "the schema", &sql, |query| query.bind(&scope.roles).bind(&scope.declaration.schema)).await?;
+    found.pop().ok_or(CollectError::Query { what: "the schema", source: sqlx::Error::RowNotFound })
+}
+
 pub(super) async fn roles(
     connection: &mut PgConnection,
     scope: &Scope<'_>,

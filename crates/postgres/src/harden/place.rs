@@ -5,45 +5,51 @@ use guardian_model::TenantKey;
 
 use super::{
     Declaration, Statement, functions,
-    planner::{label, sql_name, statement},
+    planner::{Reasons, grants, label, sql_name, statement},
+    policies::{column_grants, still_held},
 };
 use crate::{
-    facts::{PlaceFacts, RelationKind},
+    facts::{Grant, PlaceFacts, RelationKind},
     quote::{ident, literal},
 };
 
-/// What `role` needs in the place, and no more. Run it again after each migration: every statement is harmless twice.
-pub fn grant_place(facts: &PlaceFacts, declaration: &Declaration, role: &str, key: &TenantKey) -> Vec<Statement> {
-    let role = ident(role);
-    let schema = ident(&facts.schema);
-    let mut statements = vec![
-        statement(
-            &facts.database,
-            format!("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC", ident(&facts.database)),
-            "a temporary object is found before others of its name",
-        ),
-        statement(
-            &facts.database,
-            format!("GRANT CONNECT ON DATABASE {} TO {role}", ident(&facts.database)),
-            "the tenant's role connects",
-        ),
-        statement(&facts.schema, format!("REVOKE ALL ON SCHEMA {schema} FROM PUBLIC"), "the place is one tenant's"),
-        statement(&facts.schema, format!("REVOKE CREATE ON SCHEMA {schema} FROM {role}"), "the role owns nothing"),
-        statement(&facts.schema, format!("GRANT USAGE ON SCHEMA {schema} TO {role}"), "to name the tables in it"),
-    ];
-    for relation in facts.relations.iter().filter(|relation| !relation.extension) {
+const READ: &[&str] = &["SELECT"];
+const WRITE: &[&str] = &["DELETE", "INSERT", "SELECT", "UPDATE"];
+
+/// What the place's role lacks or has too much there. Empty once it was applied, until something is new.
+pub fn grant_place(facts: &PlaceFacts, declaration: &Declaration, key: &TenantKey) -> Vec<Statement> {
+    let PlaceFacts { role, database, schema, relations, functions } = facts;
+    let granted = |object: &str, on: String, held: &[Grant], rights: &[&str], grant: &str, revoke: &str| {
+        grants(object, &on, held, &[(role, rights)], Reasons { grant, revoke })
+    };
+    // Whether PUBLIC may connect is decided where the database is made.
+    let held: Vec<_> =
+        database.grants.iter().filter(|grant| grant.grantee.is_some() || grant.privilege == "TEMPORARY").cloned().collect();
+    let (on, temporary) =
+        (format!("DATABASE {}", ident(&database.name)), "a temporary object is found before others of its name");
+    let mut statements = granted(&database.name, on, &held, &["CONNECT"], "the tenant's role connects", temporary);
+    let on = format!("SCHEMA {}", ident(&schema.name));
+    statements.extend(granted(
+        &schema.name,
+        on,
+        &schema.grants,
+        &["USAGE"],
+        "to name the tables in it",
+        "the place is one tenant's",
+    ));
+    for relation in relations.iter().filter(|relation| !relation.extension) {
         let (object, name) = (label(relation), sql_name(relation));
         let is_global = declaration.global.contains_key(&relation.name) && relation.tenant.is_none();
         let (kind, rights, reason) = match relation.kind {
-            RelationKind::Sequence => ("SEQUENCE", "USAGE", "column defaults draw from it"),
-            RelationKind::MaterializedView | RelationKind::ForeignTable => ("TABLE", "SELECT", "read-only by nature"),
-            RelationKind::Table | RelationKind::Partitioned if is_global => ("TABLE", "SELECT", "global: read-only"),
+            RelationKind::Sequence => ("SEQUENCE", &["USAGE"][..], "column defaults draw from it"),
+            RelationKind::MaterializedView | RelationKind::ForeignTable => ("TABLE", READ, "read-only by nature"),
+            RelationKind::Table | RelationKind::Partitioned if is_global => ("TABLE", READ, "global: read-only"),
             RelationKind::Table | RelationKind::Partitioned | RelationKind::View => {
-                ("TABLE", "SELECT, INSERT, UPDATE, DELETE", "the tenant's own rows; no TRUNCATE, TRIGGER or REFERENCES")
+                ("TABLE", WRITE, "the tenant's own rows; no TRUNCATE, TRIGGER or REFERENCES")
             }
         };
-        statements.push(statement(&object, format!("REVOKE ALL ON {kind} {name} FROM PUBLIC, {role}"), "nobody else"));
-        statements.push(statement(&object, format!("GRANT {rights} ON {kind} {name} TO {role}"), reason));
+        statements.extend(column_grants(relation, &object, &name));
+        statements.extend(granted(&object, format!("{kind} {name}"), &still_held(relation), rights, reason, "nobody else"));
         if let Some(tenant) = relation.tenant.as_ref().filter(|tenant| !tenant.generated && !relation.partition) {
             let value = format!("{}::{}", literal(&key.to_string()).trim_start(), key.key_type().sql_type());
             if tenant.default.as_deref().map(normal_literal) != Some(normal_literal(&value)) {
@@ -53,15 +59,14 @@ pub fn grant_place(facts: &PlaceFacts, declaration: &Declaration, role: &str, ke
             }
         }
     }
-    for function in &facts.functions {
+    for function in functions {
         let (object, name) = (functions::label(function), functions::sql_name(function));
         if function.definer {
             let sql = format!("ALTER {name} SECURITY INVOKER");
             let reason = "the tenant's role has all rights it needs here; its owner's reach into other places";
             statements.push(statement(&object, sql, reason));
         }
-        statements.push(statement(&object, format!("REVOKE ALL ON {name} FROM PUBLIC"), "nobody else"));
-        statements.push(statement(&object, format!("GRANT EXECUTE ON {name} TO {role}"), "the application calls it"));
+        statements.extend(granted(&object, name, &function.grants, &["EXECUTE"], "the application calls it", "nobody else"));
     }
     statements
 }
