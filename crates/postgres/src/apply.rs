@@ -22,13 +22,16 @@ pub struct Patience {
     pub lock_wait_ms_max: u32,
     /// Attempts at one batch.
     pub attempts_max: u32,
+    /// Whether to rest after each batch for as long as it took, so that an application under load keeps most of the machine.
+    pub rests: bool,
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { lock_wait_ms_max: LOCK_WAIT_MS_MAX, attempts_max: ATTEMPTS_MAX }
+        Self { lock_wait_ms_max: LOCK_WAIT_MS_MAX, attempts_max: ATTEMPTS_MAX, rests: false }
     }
 }
+
 /// `CREATE INDEX CONCURRENTLY` waits for old transactions, and nobody waits behind it.
 const CONCURRENT_WAIT_MS_MAX: u32 = 60_000;
 /// Attempts at one batch.
@@ -167,6 +170,7 @@ async fn run(
     let mut position = 0;
     for batch in &hardening.batches {
         let mut attempts = 0;
+        let begun = Instant::now();
         loop {
             let result = match batch {
                 Batch::Transaction(statements) => transaction(connection, statements, patience, position, progress).await,
@@ -181,6 +185,9 @@ async fn run(
             }
             progress(position, failed, StatementEvent::Retrying { attempts, error: source.to_string() });
             tokio::time::sleep((BACKOFF_MIN * 2u32.pow(attempts.min(BACKOFF_DOUBLINGS_MAX))).min(BACKOFF_MAX)).await;
+        }
+        if patience.rests {
+            tokio::time::sleep(begun.elapsed()).await;
         }
         position += batch.statements().len();
     }

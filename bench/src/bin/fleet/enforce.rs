@@ -121,7 +121,9 @@ async fn step(admin: &mut PgConnection, declaration: &Declaration, step: Step<'_
     let facts = collect(admin, declaration).await?;
     let plan = adopt::plan(&facts, declaration, step);
     let lock_wait_ms_max = declaration.adoption.as_ref().context("an adoption")?.lock_wait_ms_max;
-    apply_patiently(admin, &plan, Patience { lock_wait_ms_max, attempts_max: 100 }, &mut |_, _, _| {}).await?;
+    // As an adoption run has it.
+    let patience = Patience { lock_wait_ms_max, attempts_max: 100, rests: true };
+    apply_patiently(admin, &plan, patience, &mut |_, _, _| {}).await?;
     Ok(())
 }
 

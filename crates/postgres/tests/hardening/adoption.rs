@@ -23,7 +23,7 @@ use crate::application::{Application, enter, execute, keys, number, sqlstate};
 
 /// What every wait in these tests is held to.
 const LOCK_WAIT: Duration = Duration::from_millis(150);
-const PATIENCE: Patience = Patience { lock_wait_ms_max: 150, attempts_max: 100 };
+const PATIENCE: Patience = Patience { lock_wait_ms_max: 150, attempts_max: 100, rests: true };
 /// What a statement takes on a machine that does much else, without any lock.
 const SLACK: Duration = Duration::from_secs(2);
 

@@ -267,7 +267,7 @@ impl Work {
     }
 
     fn patience(&self) -> Patience {
-        Patience { lock_wait_ms_max: self.adoption.lock_wait_ms_max, attempts_max: ATTEMPTS_MAX }
+        Patience { lock_wait_ms_max: self.adoption.lock_wait_ms_max, attempts_max: ATTEMPTS_MAX, rests: true }
     }
 
     async fn go(&self, progress: &Progress, first: usize, connection: &mut PgConnection) -> Result<(), String> {
