@@ -10,6 +10,9 @@ missing=()
 
 python_packages=('psycopg[binary]==3.2.6' psycopg2-binary==2.9.11 asyncpg==0.32.0 sqlalchemy==2.0.45 greenlet==3.2.4 pytest==8.4.2 distro==1.9.0 anyio==4.9.0)
 node_packages=(pg@8.16.3 postgres@3.4.7)
+# An application that others wrote, which a test adopts.
+django_packages=(django-ledger==0.7.9 django==5.2.19 django-treebeard==7.0.3 asgiref==3.13.0 sqlparse==0.6.1 faker==40.63.0 tzdata==2026.6
+    markdown==3.11.3 ofxtools==1.1.1 pillow==13.0.0 python-dateutil==4.0.0 six==1.17.0 typing-extensions==4.16.0 'psycopg[binary]==3.2.6')
 # What node-postgres's own tests need beside its sources.
 node_suite_packages=(pg-types@2.2.0 pgpass@1.0.5 pg-protocol@1.10.3 pg-connection-string@2.9.1 pg-cloudflare@1.2.7 async@2.6.4
     bluebird@3.7.2 co@4.6.0 pg-copy-streams@0.3.0 expect.js@0.3.1 lodash@4.17.21 mocha@10.8.2 typescript@4.9.5 ts-node@10.9.2
@@ -39,6 +42,11 @@ part() {
 make_python() {
     python3 -m venv venv
     venv/bin/pip install --quiet "${python_packages[@]}"
+}
+
+make_django_ledger() {
+    python3 -m venv venv
+    venv/bin/pip install --quiet "${django_packages[@]}"
 }
 
 make_node() {
@@ -121,6 +129,7 @@ make_node_postgres() {
 }
 
 part python "${python_packages[*]}"
+part django_ledger "${django_packages[*]}"
 part node "${node_packages[*]}"
 part jdbc "Debian's"
 part asyncpg 0.32.0

@@ -2,6 +2,8 @@
 //!
 //! The scripts stand in `tests/drivers`; what they need is fetched by `make drivers`. What is not there is skipped, loudly.
 
+#[path = "drivers/ledger.rs"]
+mod ledger;
 #[path = "drivers/rust.rs"]
 mod rust;
 

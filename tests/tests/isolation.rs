@@ -1,7 +1,14 @@
 //! The main job: tenants in every isolation model on one server, and no way from one to another.
 
+use std::{
+    fs,
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
 use guardian_testkit::{Installation, Server};
 use guardian_tests::{Remains, json, psql, refusal};
+use serde_json::Value;
 
 /// What a tenant of the shared tables can send to reach another one; each must end in an error. In a place of its own these
 /// reach nothing but its own rows.
@@ -209,6 +216,7 @@ async fn everything_is_exported_and_a_database_is_left_without_the_control_plane
     assert_eq!(csv.lines().next(), Some("key,slug,tier"));
     assert_eq!(csv.lines().nth(1), Some(format!("{acme},acme,free").as_str()));
     assert_eq!(csv.lines().count(), 4);
+    taken_in_elsewhere(&installation, &csv).await;
     assert!(up.stop(), "{}", installation.log());
 
     let url = installation.server().url(&installation.application);
@@ -228,4 +236,70 @@ async fn everything_is_exported_and_a_database_is_left_without_the_control_plane
     sqlx::query("SELECT set_config('app.tenant_id', $1, false)").bind(&acme).execute(&mut left).await.expect("set");
     let rows: i64 = sqlx::query_scalar(count).fetch_one(&mut left).await.expect("count");
     assert_eq!(rows, 1);
+}
+
+/// What was exported is imported: as it is where it came from, and into a Guardian that knows nothing of it. Tenants with a
+/// place of their own are named and left out.
+async fn taken_in_elsewhere(first: &Installation, csv: &str) {
+    let second = Installation::helpdesk(&Server::shared()).await;
+    let up = second.up_and_hardened();
+    for (installation, imported) in [(first, 0), (&second, 2)] {
+        let file = installation.path("tenants.csv");
+        fs::write(&file, csv).expect("write the tenants");
+        let import = ["--json", "tenant", "import", "--tier", "free", "--csv"];
+        let output = installation.command(import).arg(&file).output().expect("run guardian");
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(report["created"], imported, "{report}");
+        assert_eq!(report["unchanged"], 2 - imported, "{report}");
+        assert_eq!(output.status.code(), Some(3), "coyote has a schema of its own: {report}");
+    }
+    let keys = |installation: &Installation| -> Vec<(Value, Value, Value)> {
+        let all = json(installation, &["tenant", "list", "--all"]);
+        let items = all["items"].as_array().expect("tenants").iter().filter(|tenant| tenant["slug"] != "coyote");
+        let mut keys: Vec<_> =
+            items.map(|tenant| (tenant["slug"].clone(), tenant["key"].clone(), tenant["tier"].clone())).collect();
+        keys.sort_by_key(|(slug, _, _)| slug.to_string());
+        keys
+    };
+    assert_eq!(keys(&second), keys(first));
+    assert!(up.stop(), "{}", second.log());
+}
+
+/// `guardian migrate --confirm-rings` at a terminal, with this typed; what the terminal shows, and whether it went well.
+fn at_a_terminal(installation: &Installation, typed: &str) -> (String, bool) {
+    let command = installation.command(["migrate", "--confirm-rings"]);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line: Vec<String> = words.map(|word| format!("'{}'", word.to_string_lossy())).collect();
+    let mut terminal = Command::new("script")
+        .args(["--quiet", "--return", "--command", &line.join(" "), "/dev/null"])
+        .current_dir(installation.path("."))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("run script");
+    terminal.stdin.take().expect("its input").write_all(typed.as_bytes()).expect("type");
+    let output = terminal.wait_with_output().expect("wait");
+    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_migration_asks_before_each_ring_but_the_first() {
+    let installation = Installation::helpdesk(&Server::shared()).await;
+    let text = fs::read_to_string(installation.config()).expect("read the configuration");
+    let rings = "\n[migrations]\nshared = \"last\"\n[[migrations.rings]]\nname = \"canary\"\ntenants = [\"acme\"]\n";
+    fs::write(installation.config(), text + rings).expect("write the configuration");
+    let up = installation.up_and_hardened();
+    for slug in ["acme", "bravo"] {
+        json(&installation, &["tenant", "create", slug, "--tier", "business"]);
+    }
+    let (canary, rest, shared) = ("ring canary is up to date", "ring rest is up to date", "ring shared is up to date");
+    let alone = refusal(&installation, &["migrate", "--confirm-rings"]);
+    assert!(alone.contains(canary) && !alone.contains(rest) && alone.contains("say --ring"), "{alone}");
+    let (stopped, is_well) = at_a_terminal(&installation, "n\n");
+    assert!(!is_well && stopped.contains(canary) && !stopped.contains(rest), "{stopped}");
+    let (halfway, is_well) = at_a_terminal(&installation, "y\nn\n");
+    assert!(!is_well && halfway.contains(rest) && !halfway.contains(shared), "{halfway}");
+    let (whole, is_well) = at_a_terminal(&installation, "y\ny\n");
+    assert!(is_well && whole.contains("Go on with ring rest (1 place)?") && whole.contains(shared), "{whole}");
+    assert!(up.stop(), "{}", installation.log());
 }

@@ -27,8 +27,9 @@ pub const SETTING: &str = "app.tenant_id";
 pub const POLICY: &str = "tenant_isolation";
 /// Guardian's schema in the application's database.
 const SCHEMA: &str = "guardian";
-/// A constraint that hardening made, and what it is called afterwards.
-const NOT_EMPTY: (&str, &str) = ("guardian_tenant_not_empty", "tenant_not_empty");
+/// Constraints that hardening made, and what they are called afterwards.
+const CHECKS: [(&str, &str); 2] =
+    [("guardian_tenant_not_empty", "tenant_not_empty"), ("guardian_tenant_is_own", "tenant_is_own")];
 /// Ends the names of indexes that hardening made, and what stands there afterwards.
 const KEY_SUFFIX: (&str, &str) = ("_guardian_key", "_tenant_key");
 
@@ -119,9 +120,11 @@ impl Ejection<'_> {
             let sql = format!("ALTER TABLE {name} ALTER COLUMN {column} SET DEFAULT {}", self.value());
             statements.push(statement(&object, sql, "an application that does not name the tenant on insert goes on so"));
         }
-        if table.checks.iter().any(|check| check.name == NOT_EMPTY.0) && table.parents.is_empty() {
-            let sql = format!("ALTER TABLE {name} RENAME CONSTRAINT {} TO {}", NOT_EMPTY.0, NOT_EMPTY.1);
-            statements.push(statement(&object, sql, "the name of an ordinary constraint"));
+        for (ours, ordinary) in CHECKS.iter().filter(|_| table.parents.is_empty()) {
+            if table.checks.iter().any(|check| check.name == *ours) {
+                let sql = format!("ALTER TABLE {name} RENAME CONSTRAINT {ours} TO {ordinary}");
+                statements.push(statement(&object, sql, "the name of an ordinary constraint"));
+            }
         }
         for key in self.facts.keys.iter().filter(|key| key.table == table.oid) {
             if let Some(start) = key.name.strip_suffix(KEY_SUFFIX.0) {

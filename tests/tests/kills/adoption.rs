@@ -4,10 +4,14 @@
 use std::{
     fs,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use guardian_testkit::{Installation, Server, Up};
-use guardian_tests::{Barrier, json, refusal};
+use guardian_tests::{
+    Barrier, Wire, json, refusal,
+    wire::{message, query},
+};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection};
 
@@ -165,5 +169,62 @@ async fn an_adoption_survives_kills_in_each_of_its_steps() {
     let left = json(&installation, &["plan"]);
     assert_eq!(left["statements"].as_array().map(Vec::len), Some(0), "{left}");
     assert_eq!(number(&mut admin, "SELECT count(*) FROM public.note").await, 6000);
+    assert!(up.stop(), "{}", installation.log());
+}
+
+/// Who speaks to the server as a standby does, and says whatever it likes about how far it is.
+struct Standby(Wire);
+
+impl Standby {
+    fn connect(server: &Server) -> Self {
+        let url = server.url("postgres");
+        let (user, rest) = url.strip_prefix("postgres://").and_then(|rest| rest.split_once(':')).expect("a user");
+        let (password, place) = rest.split_once('@').expect("a password");
+        let address = place.split_once('/').expect("an address").0;
+        let parameters = [("user", user), ("replication", "true"), ("application_name", "standby")];
+        let mut wire = Wire::login(address, &parameters, password).expect("connect for replication");
+        let told = wire.query("IDENTIFY_SYSTEM");
+        let at = told.rows[0][2].clone().expect("a place in the log");
+        wire.send(&query(&format!("START_REPLICATION PHYSICAL {at}")));
+        let begun = wire.receive(Duration::from_secs(20)).ok().map(|message| message.tag);
+        assert_eq!(begun, Some(b'W'), "replication does not begin");
+        Self(wire)
+    }
+
+    /// It has written, flushed and replayed the log up to here.
+    fn tell(&mut self, at: u64) {
+        let places = [at; 3].map(u64::to_be_bytes).concat();
+        self.0.send(&message(b'd', &[b"r", &places[..], &[0; 9]].concat()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filling_waits_for_a_standby_that_is_behind() {
+    let server = Server::own_with(&[("wal_sender_timeout", "0")]);
+    let installation = Installation::helpdesk(&server).await;
+    let up = installation.up();
+    let mut admin = running(&installation).await;
+    let text = fs::read_to_string(installation.config()).expect("read the configuration");
+    let text = text.replace("batch_rows = 500", "batch_rows = 500\nreplication_lag_mb_max = 1");
+    fs::write(installation.config(), text).expect("write the configuration");
+    let mut standby = Standby::connect(&server);
+    standby.tell(1);
+    while number(&mut admin, "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn = '0/1'").await == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut command = installation.command(["adopt", "prepare", "--yes"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start the step");
+    let waits =
+        "SELECT count(*) FROM guardian_store.run_item WHERE state = 'running' AND detail LIKE '%waits for a standby'";
+    let mut control = installation.control().connect().await;
+    while number(&mut control, waits).await == 0 {
+        assert!(child.try_wait().expect("wait for the step").is_none(), "it did not wait: {}", installation.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let missing = number(&mut admin, "SELECT count(*) FROM public.note WHERE tenant_id IS NULL").await;
+    assert!((1..6000).contains(&missing), "{missing} rows are left");
+    standby.tell(u64::MAX >> 1);
+    assert!(child.wait().expect("wait for the step").success(), "{}", installation.log());
+    assert_eq!(number(&mut admin, "SELECT count(*) FROM public.note WHERE tenant_id IS NULL").await, 0);
     assert!(up.stop(), "{}", installation.log());
 }

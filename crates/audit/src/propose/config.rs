@@ -83,7 +83,8 @@ impl Proposal {
         }
         let undecided: Vec<&Table> = here().filter(|table| table.class == Class::Undecided).collect();
         if !undecided.is_empty() {
-            writeln!(text, "# Undecided: Guardian refuses to work until each of these has a tenant column or stands here.")?;
+            writeln!(text, "# Undecided: Guardian refuses to work until each of these has a tenant column or stands here,")?;
+            writeln!(text, "# or in [application.closed], where no tenant reads it.")?;
         }
         for table in undecided {
             writeln!(text, "#   {}", because(table))?;

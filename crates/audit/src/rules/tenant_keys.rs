@@ -17,12 +17,29 @@ pub(super) struct Composite {
     pub(super) index: Option<String>,
 }
 
-/// Whether the tenants' columns face each other in a foreign key.
+/// Whether columns that hold the tenant face each other in a foreign key.
 pub(super) fn carries_tenant(audit: &Audit<'_>, foreign: &Constraint) -> bool {
-    let own = audit.tenancy.column(foreign.table).map(|tenant| tenant.number);
-    let other = foreign.target.and_then(|target| audit.tenancy.column(target)).map(|tenant| tenant.number);
     let mut pairs = foreign.columns.iter().zip(&foreign.target_columns);
-    pairs.any(|(left, right)| Some(*left) == own && Some(*right) == other)
+    pairs.any(|(own, other)| {
+        names_tenant(audit, foreign.table, *own) && foreign.target.is_some_and(|target| names_tenant(audit, target, *other))
+    })
+}
+
+/// Whether the column is the tenant's, or a constraint holds it equal to that: the key of the table of the tenants.
+pub(super) fn names_tenant(audit: &Audit<'_>, table: Oid, column: i16) -> bool {
+    let Some(tenant) = audit.tenancy.column(table) else { return false };
+    let equal = |one: &Constraint| {
+        let Some([left, right]) =
+            names(audit.facts, table, &one.columns).and_then(|names| <[String; 2]>::try_from(names).ok())
+        else {
+            return false;
+        };
+        let both = one.columns.contains(&column) && one.columns.contains(&tenant.number);
+        let definition = one.definition.replace('"', "");
+        both && [format!("CHECK (({left} = {right}))"), format!("CHECK (({right} = {left}))")].contains(&definition)
+    };
+    let mut checks = audit.facts.constraints_of(table).iter().filter(|one| one.kind == ConstraintKind::Check);
+    column == tenant.number || checks.any(|one| one.validated && equal(one))
 }
 
 /// The foreign key with the tenant in it. `keyed` says that the target's key gets the tenant in the same transaction.

@@ -1,6 +1,6 @@
 //! GRD-PG-401
 
-use super::tenant_keys::{ForeignKeys, key_with_tenant, names};
+use super::tenant_keys::{ForeignKeys, key_with_tenant, names, names_tenant};
 use crate::{
     facts::{ConstraintKind, Facts, Index, Relation, Source},
     finding::{Hit, Object, ObjectKind},
@@ -51,7 +51,8 @@ fn check(audit: &Audit<'_>) -> Vec<Hit> {
         let Some(tenant) = tenancy.column(table.oid) else { continue };
         let Some(path) = reach.relation(table).insert().or_else(|| reach.relation(table).update()) else { continue };
         let indexes = facts.indexes_of(table.oid).iter().filter(|index| index.unique || index.exclusion);
-        for index in indexes.filter(|index| !index.inherited && !index.columns.contains(&tenant.number)) {
+        let has_tenant = |index: &Index| index.columns.iter().any(|column| names_tenant(audit, table.oid, *column));
+        for index in indexes.filter(|index| !index.inherited && !has_tenant(index)) {
             let severity = if is_random(facts, table, index) { Severity::Low } else { Severity::Medium };
             let object = Object::part(kind(facts, table, index), &index.name, table);
             let evidence = evidence(facts, table, index);

@@ -32,6 +32,15 @@ ALTER TABLE shop.reservations ADD COLUMN cart uuid, ADD CONSTRAINT of_cart FOREI
 SELECT pg_temp.make('shop.deliveries');
 ALTER TABLE shop.deliveries ADD COLUMN cart uuid,
     ADD FOREIGN KEY (tenant_id, cart) REFERENCES shop.carts (tenant_id, id) ON DELETE CASCADE;
+-- flaw GRD-PG-402: of_cart on shop.trolleys
+SELECT pg_temp.make('shop.trolleys');
+ALTER TABLE shop.trolleys ADD CONSTRAINT of_cart FOREIGN KEY (tenant_id) REFERENCES shop.carts (id);
+-- near GRD-PG-401: shop.accounts
+SELECT pg_temp.make('shop.accounts');
+ALTER TABLE shop.accounts ADD CONSTRAINT own CHECK (tenant_id = id), ADD CONSTRAINT accounts_id UNIQUE (id);
+-- near GRD-PG-402: shop.baskets
+SELECT pg_temp.make('shop.baskets');
+ALTER TABLE shop.baskets ADD CONSTRAINT of_account FOREIGN KEY (tenant_id) REFERENCES shop.accounts (id);
 -- near GRD-PG-402: shop.addresses
 SELECT pg_temp.make('shop.addresses');
 ALTER TABLE shop.addresses ADD COLUMN country text REFERENCES shop.countries;

@@ -62,14 +62,21 @@ pub(super) fn show_undecided(report: &HardeningReport, output: Output) -> anyhow
         output.heading("To be decided first:")?;
     }
     for refusal in &report.refusals {
-        output.marked(Mark::Bad, format!("{}: {}", refusal.object, refusal.problem))?;
+        let mut lines = refusal.problem.lines();
+        output.marked(Mark::Bad, format!("{}: {}", refusal.object, lines.next().unwrap_or_default()))?;
+        lines.try_for_each(|line| output.line(line))?;
         show_ways_out(&refusal.ways_out, output)?;
     }
     Ok(())
 }
 
 fn show_ways_out(ways: &[String], output: Output) -> anyhow::Result<()> {
-    ways.iter().try_for_each(|way| output.line(format!("    - {way}")))
+    for way in ways {
+        for (number, line) in way.lines().enumerate() {
+            output.line(format!("    {} {line}", if number == 0 { "-" } else { " " }))?;
+        }
+    }
+    Ok(())
 }
 
 /// `apply` does nothing while anything is undecided, and neither may a migration file.

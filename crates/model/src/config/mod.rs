@@ -143,6 +143,10 @@ pub struct Application {
     /// Tables that belong to no tenant, each with the reason. The application may read them, not write them.
     #[serde(default)]
     pub global: BTreeMap<String, String>,
+    /// Tables that belong to no tenant and that no tenant reads either, each with the reason: people and their passwords, for
+    /// example. The application reaches them by a role of its own, past the SQL gateway.
+    #[serde(default)]
+    pub closed: BTreeMap<String, String>,
     /// What becomes of unique and primary keys without the tenant column, by constraint or index name.
     #[serde(default)]
     pub keys: BTreeMap<String, KeyDecision>,
@@ -327,6 +331,16 @@ impl Config {
             }
         }
         let reasons = self.application.global.iter().map(|(table, reason)| (format!("application.global.{table}"), reason));
+        let closed = self.application.closed.iter().map(|(table, reason)| (format!("application.closed.{table}"), reason));
+        if let Some(both) = self.application.closed.keys().find(|table| self.application.global.contains_key(*table)) {
+            let problem = "it is global, too: either every tenant reads it, or none does".to_owned();
+            return Err((format!("application.closed.{both}"), problem));
+        }
+        for (key, reason) in closed {
+            if reason.trim().is_empty() {
+                return Err((key, "say why it is closed; the reason is shown in every report".to_owned()));
+            }
+        }
         let keys = self.application.keys.iter().filter_map(|(key, decision)| match decision {
             KeyDecision::Global(reason) => Some((format!("application.keys.{key}"), reason)),
             KeyDecision::Composite => None,

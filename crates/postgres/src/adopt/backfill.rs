@@ -144,7 +144,13 @@ pub(super) fn order(facts: &Facts, declaration: &Declaration) -> Vec<Oid> {
 /// What is to be filled, parents first. A table whose column is full is not among them.
 pub fn tasks(facts: &Facts, declaration: &Declaration) -> Vec<Task> {
     let whole = super::with_columns(facts, declaration);
-    order(facts, declaration).into_iter().filter_map(|oid| task(facts, &whole, declaration, oid)).collect()
+    let mut tasks: Vec<Task> =
+        order(facts, declaration).into_iter().filter_map(|oid| task(facts, &whole, declaration, oid)).collect();
+    if let Some(first) = tasks.first_mut().filter(|_| super::lacks_schema(facts)) {
+        let sql = "CREATE SCHEMA IF NOT EXISTS guardian";
+        first.begin.insert(0, statement(super::SCHEMA, sql, "holds Guardian's own objects").inert());
+    }
+    tasks
 }
 
 fn task(facts: &Facts, whole: &Facts, declaration: &Declaration, oid: Oid) -> Option<Task> {

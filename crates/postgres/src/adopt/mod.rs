@@ -5,15 +5,17 @@
 
 pub mod backfill;
 mod parents;
+mod references;
 mod release;
 mod role;
 
 use std::collections::BTreeSet;
 
 pub use parents::{Way, parent};
+pub use references::{Strays, strays};
 
 use crate::{
-    facts::{Facts, Oid, PolicyFacts, RelationFacts},
+    facts::{Facts, Oid, PolicyFacts, RelationFacts, SchemaFacts},
     harden::{self, Declaration, Hardening, Refusal, Stage, planner::label},
 };
 
@@ -88,10 +90,23 @@ fn lacks_column(facts: &Facts, declaration: &Declaration, relation: &RelationFac
     relation.tenant.is_none() && matches!(parent(facts, declaration, relation), Ok(Some(_)))
 }
 
+/// Guardian's schema in the application's database.
+const SCHEMA: &str = "guardian";
+
+/// Whether the filling, which is first to need Guardian's schema, has to make it.
+fn lacks_schema(facts: &Facts) -> bool {
+    facts.schemas.iter().all(|schema| schema.name != SCHEMA)
+}
+
 /// The facts as they will be when the missing columns are there and filled.
 fn with_columns(facts: &Facts, declaration: &Declaration) -> Facts {
     let mut facts = facts.clone();
-    for table in backfill::order(&facts, declaration) {
+    let tables = backfill::order(&facts, declaration);
+    if !tables.is_empty() && lacks_schema(&facts) {
+        let owner = facts.server.admin.clone();
+        facts.schemas.push(SchemaFacts { name: SCHEMA.to_owned(), owner, grants: Vec::new() });
+    }
+    for table in tables {
         let column = facts
             .relations
             .iter()

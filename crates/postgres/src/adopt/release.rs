@@ -7,7 +7,7 @@ use crate::{
     facts::{Facts, Oid, RelationFacts, RelationKind},
     harden::{
         Batch, Declaration, Hardening, POLICY_OPEN, POLICY_TENANT, Statement,
-        columns::{NOT_EMPTY, NOT_NULL},
+        columns::{IS_OWN, NOT_EMPTY, NOT_NULL},
         keys::swap_name,
         planner::{label, sql_name, statement},
         policies::{is_for_roles, our_roles},
@@ -78,7 +78,8 @@ fn table(facts: &Facts, declaration: &Declaration, whole: &Hardening, table: &Re
             );
         }
     }
-    let checks = if declaration.tenant_key == KeyType::Text { &[NOT_NULL, NOT_EMPTY][..] } else { &[NOT_NULL][..] };
+    let checks =
+        if declaration.tenant_key == KeyType::Text { &[NOT_NULL, IS_OWN, NOT_EMPTY][..] } else { &[NOT_NULL, IS_OWN][..] };
     for check in table.checks.iter().filter(|check| checks.contains(&check.name.as_str())) {
         let is_inherited = table.parents.iter().any(|oid| {
             facts.relations.iter().any(|one| one.oid == *oid && one.checks.iter().any(|other| other.name == check.name))

@@ -245,6 +245,9 @@ pub struct CheckFacts {
     pub name: String,
     /// Whether old rows are known to satisfy it.
     pub validated: bool,
+    /// The columns that it reads, sorted.
+    #[serde(default)]
+    pub columns: Vec<String>,
 }
 
 /// A policy.

@@ -55,7 +55,9 @@ SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name,
     'largest_share', (SELECT (s.most_common_freqs)[1] FROM pg_stats AS s
                       WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
                       ORDER BY s.inherited = (c.relkind = 'p') DESC LIMIT 1)) END AS tenant,
-  (SELECT coalesce(json_agg(json_build_object('name', k.conname, 'validated', k.convalidated) ORDER BY k.conname), '[]')
+  (SELECT coalesce(json_agg(json_build_object('name', k.conname, 'validated', k.convalidated, 'columns',
+       (SELECT coalesce(json_agg(r.attname ORDER BY r.attname), '[]') FROM pg_attribute AS r
+        WHERE r.attrelid = k.conrelid AND r.attnum = ANY (k.conkey))) ORDER BY k.conname), '[]')
    FROM pg_constraint AS k WHERE k.conrelid = c.oid AND k.contype = 'c' AND k.conname LIKE 'guardian\\_%') AS checks
 FROM place JOIN pg_class AS c ON c.oid = place.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
   LEFT JOIN size ON size.oid = c.oid

@@ -15,6 +15,8 @@ pub(super) enum Class {
     Tenant,
     /// Nobody's, by declaration.
     Global,
+    /// Nobody's, and not for tenants to read, by declaration.
+    Closed,
     /// Not known: refused.
     Undecided,
 }
@@ -39,6 +41,8 @@ impl Class {
             Some(Self::Tenant)
         } else if declaration.global.contains_key(&relation.name) {
             Some(Self::Global)
+        } else if declaration.closed.contains_key(&relation.name) {
+            Some(Self::Closed)
         } else {
             Some(Self::Undecided)
         }
@@ -56,7 +60,7 @@ impl Planner<'_> {
                         self.refuse_unfit(relation, tenant);
                     }
                 }
-                Some(Class::Global) | None => {}
+                Some(Class::Global | Class::Closed) | None => {}
             }
         }
         self.refuse_another_application();
@@ -114,6 +118,11 @@ impl Planner<'_> {
                      [application.global]\n{} = \"why\"",
                     toml_key(&relation.name)
                 ),
+                format!(
+                    "no tenant reads it, and the application only by another role; in guardian.toml:\n\
+                     [application.closed]\n{} = \"why\"",
+                    toml_key(&relation.name)
+                ),
             ],
         );
     }
@@ -123,12 +132,17 @@ impl Planner<'_> {
         let column = &declaration.tenant_column;
         let table = super::planner::sql_name(relation);
         let object = format!("{}.{column}", label(relation));
-        if declaration.global.contains_key(&relation.name) {
+        let declared = [
+            ("global", &declaration.global, "every tenant would read every row"),
+            ("closed", &declaration.closed, "its tenants could not read their rows"),
+        ];
+        if let Some((section, _, problem)) = declared.into_iter().find(|(_, tables, _)| tables.contains_key(&relation.name))
+        {
             self.refuse(
                 label(relation),
-                format!("it is declared global, but it has the column `{column}`: every tenant would read every row"),
+                format!("it is declared {section}, but it has the column `{column}`: {problem}"),
                 vec![
-                    "take it out of [application.global]; its rows are then kept apart".to_owned(),
+                    format!("take it out of [application.{section}]; its rows are then kept apart"),
                     format!("ALTER TABLE {table} DROP COLUMN {}", crate::quote::ident(column)),
                 ],
             );

@@ -6,12 +6,17 @@ use super::{
     Stage,
     planner::{Planner, label, sql_name, statement},
 };
-use crate::{facts::RelationFacts, quote::ident};
+use crate::{
+    facts::{CheckFacts, RelationFacts},
+    quote::ident,
+};
 
 /// Shows that the tenant is never NULL, until the column says so itself.
 pub(crate) const NOT_NULL: &str = "guardian_tenant_not_null";
 /// Shows that the tenant is never empty.
 pub(crate) const NOT_EMPTY: &str = "guardian_tenant_not_empty";
+/// Shows that another column of the row names the tenant as well: the key of the table of the tenants, for example.
+pub(crate) const IS_OWN: &str = "guardian_tenant_is_own";
 
 impl Planner<'_> {
     /// NOT NULL and CHECK, so that no statement holds a lock while rows are read.
@@ -21,6 +26,7 @@ impl Planner<'_> {
             if !table.parents.iter().any(|parent| self.is_tenant_owned(*parent)) {
                 self.forbid_null(table);
                 self.forbid_empty(table);
+                self.hold_equal(table);
             }
         }
     }
@@ -63,6 +69,28 @@ impl Planner<'_> {
             let condition = format!("{} <> ''", ident(&self.declaration.tenant_column));
             self.check(table, NOT_EMPTY, &condition, "an empty text is no tenant's key", Stage::Enforce);
         }
+    }
+
+    /// Otherwise a tenant could write a row of its own that bears another's name.
+    fn hold_equal(&mut self, table: &RelationFacts) {
+        if let Some(own) = self.declared_own(table) {
+            let condition = format!("{} = {}", ident(&self.declaration.tenant_column), ident(&own));
+            let reason = format!("`{own}` names the tenant as well, and foreign keys lead to it or from it");
+            self.check(table, IS_OWN, &condition, &reason, Stage::Enforce);
+        }
+    }
+
+    fn declared_own(&self, table: &RelationFacts) -> Option<String> {
+        crate::adopt::parent(self.facts, self.declaration, table).ok().flatten()?.own
+    }
+
+    /// Whether the column holds the row's tenant: it is the tenant's, or is held equal to it.
+    pub(super) fn names_tenant(&self, table: &RelationFacts, column: &str) -> bool {
+        let tenant = self.declaration.tenant_column.as_str();
+        let mut equal = [tenant, column];
+        equal.sort_unstable();
+        let is_held = |check: &CheckFacts| check.name == IS_OWN && check.validated && check.columns == equal;
+        column == tenant || table.checks.iter().any(is_held) || self.declared_own(table).is_some_and(|own| own == column)
     }
 
     /// A check constraint in two steps: new rows at once, old rows without a lock that anybody waits for.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Stage, Statement,
+    ForeignKeyMove, Stage, Statement,
     keys::{KeySwap, deferral, swap_name},
     planner::{Planner, label, sql_name, statement},
 };
@@ -45,6 +45,20 @@ impl Move<'_> {
         statement(&label(self.table), sql, self.reason())
     }
 
+    pub(super) fn described(&self, tenant: &str) -> ForeignKeyMove {
+        let Move { foreign_key, table, referenced, .. } = self;
+        let pairs = foreign_key.columns.iter().zip(&foreign_key.referenced_columns);
+        let joined: Vec<_> = pairs.map(|(own, other)| format!("p.{} = c.{}", ident(other), ident(own))).collect();
+        let strays = format!(
+            "SELECT count(*), min(c.ctid::pg_catalog.text) FROM {} AS c JOIN {} AS p ON {} WHERE p.{column} <> c.{column}",
+            sql_name(table),
+            sql_name(referenced),
+            joined.join(" AND "),
+            column = ident(tenant),
+        );
+        ForeignKeyMove { table: label(table), foreign_key: foreign_key.name.clone(), referenced: label(referenced), strays }
+    }
+
     fn reason(&self) -> String {
         format!("a row of {} may only refer to rows of its own tenant in {}", self.table.name, self.referenced.name)
     }
@@ -62,7 +76,8 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let both_are_tenants = self.is_tenant_owned(table.oid) && self.is_tenant_owned(referenced.oid);
-            if !both_are_tenants || self.carries_tenant(foreign_key) || !self.can_move(foreign_key, table) {
+            if !both_are_tenants || self.carries_tenant(foreign_key, table, referenced) || !self.can_move(foreign_key, table)
+            {
                 continue;
             }
             let swapped = swaps
@@ -78,10 +93,10 @@ impl<'a> Planner<'a> {
         moves
     }
 
-    /// Whether the tenant's columns face each other in the key.
-    fn carries_tenant(&self, foreign_key: &ForeignKeyFacts) -> bool {
-        let tenant = &self.declaration.tenant_column;
-        foreign_key.columns.iter().zip(&foreign_key.referenced_columns).any(|(own, other)| own == tenant && other == tenant)
+    /// Whether columns that hold the tenant face each other in the key.
+    fn carries_tenant(&self, foreign_key: &ForeignKeyFacts, table: &RelationFacts, referenced: &RelationFacts) -> bool {
+        let mut pairs = foreign_key.columns.iter().zip(&foreign_key.referenced_columns);
+        pairs.any(|(own, other)| self.names_tenant(table, own) && self.names_tenant(referenced, other))
     }
 
     fn can_move(&mut self, foreign_key: &ForeignKeyFacts, table: &RelationFacts) -> bool {

@@ -60,6 +60,8 @@ impl<'a> Planner<'a> {
                 continue;
             }
             match self.declaration.keys.get(&key.name) {
+                // A value of such a key is one tenant's alone: nobody else's row may bear it.
+                None if key.columns.iter().flatten().any(|column| self.names_tenant(table, column)) => {}
                 None => undecided.push((key, table)),
                 Some(KeyDecision::Global(reason)) => self.note_oracle(key, table, reason),
                 Some(KeyDecision::Composite) => {

@@ -55,6 +55,8 @@ pub struct Declaration {
     pub tenant_key: KeyType,
     /// Tables that belong to no tenant, with reasons.
     pub global: BTreeMap<String, String>,
+    /// Tables that belong to no tenant and that none reads, with reasons.
+    pub closed: BTreeMap<String, String>,
     /// What becomes of keys without the tenant.
     pub keys: BTreeMap<String, KeyDecision>,
     /// Forms of policies that statistics shall not choose.
@@ -120,6 +122,7 @@ impl From<&Config> for Declaration {
             tenant_column: application.tenant_column.clone(),
             tenant_key: application.tenant_key,
             global: application.global.clone(),
+            closed: application.closed.clone(),
             keys: application.keys.clone(),
             policy_form: application.policy_form.clone(),
             mechanism: None,
@@ -268,6 +271,21 @@ pub fn plan(facts: &Facts, declaration: &Declaration) -> Hardening {
     planner.forget_filling();
     planner.note_what_remains();
     planner.finish()
+}
+
+/// A foreign key between tables of tenants that does not carry the tenant yet.
+pub(crate) struct ForeignKeyMove {
+    pub(crate) table: String,
+    pub(crate) foreign_key: String,
+    pub(crate) referenced: String,
+    /// Counts the rows that refer to another tenant's, and says where one is.
+    pub(crate) strays: String,
+}
+
+/// The foreign keys that are to carry the tenant.
+pub(crate) fn moves(facts: &Facts, declaration: &Declaration) -> Vec<ForeignKeyMove> {
+    let mut planner = Planner::new(facts, declaration);
+    planner.decide_foreign_keys(&[]).iter().map(|one| one.described(&declaration.tenant_column)).collect()
 }
 
 impl Hardening {

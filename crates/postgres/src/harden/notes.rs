@@ -28,15 +28,17 @@ impl Planner<'_> {
                 vec!["max_prepared_transactions = 0, unless a transaction manager needs it".to_owned()],
             );
         }
-        for name in self.declaration.global.keys() {
+        let global = self.declaration.global.keys().map(|name| ("global", Class::Global, name));
+        let closed = self.declaration.closed.keys().map(|name| ("closed", Class::Closed, name));
+        for (section, class, name) in global.chain(closed) {
             let is_used = facts
                 .relations
                 .iter()
-                .any(|relation| relation.name == *name && self.classes.get(&relation.oid) == Some(&Class::Global));
+                .any(|relation| relation.name == *name && self.classes.get(&relation.oid) == Some(&class));
             let is_tenant = facts.relations.iter().any(|relation| relation.name == *name && relation.tenant.is_some());
             if !is_used && !is_tenant {
                 self.note(
-                    format!("application.global.{name}"),
+                    format!("application.{section}.{name}"),
                     "the application's schema has no table of this name",
                     vec!["correct the name in guardian.toml, or take the line out".to_owned()],
                 );

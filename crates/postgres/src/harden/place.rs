@@ -13,6 +13,7 @@ use crate::{
     quote::{ident, literal},
 };
 
+const NOTHING: &[&str] = &[];
 const READ: &[&str] = &["SELECT"];
 const WRITE: &[&str] = &["DELETE", "INSERT", "SELECT", "UPDATE"];
 
@@ -40,9 +41,11 @@ pub fn grant_place(facts: &PlaceFacts, declaration: &Declaration, key: &TenantKe
     for relation in relations.iter().filter(|relation| !relation.extension) {
         let (object, name) = (label(relation), sql_name(relation));
         let is_global = declaration.global.contains_key(&relation.name) && relation.tenant.is_none();
+        let is_closed = declaration.closed.contains_key(&relation.name) && relation.tenant.is_none();
         let (kind, rights, reason) = match relation.kind {
             RelationKind::Sequence => ("SEQUENCE", &["USAGE"][..], "column defaults draw from it"),
             RelationKind::MaterializedView | RelationKind::ForeignTable => ("TABLE", READ, "read-only by nature"),
+            RelationKind::Table | RelationKind::Partitioned if is_closed => ("TABLE", NOTHING, "closed: no tenant reads it"),
             RelationKind::Table | RelationKind::Partitioned if is_global => ("TABLE", READ, "global: read-only"),
             RelationKind::Table | RelationKind::Partitioned | RelationKind::View => {
                 ("TABLE", WRITE, "the tenant's own rows; no TRUNCATE, TRIGGER or REFERENCES")

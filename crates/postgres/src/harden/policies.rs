@@ -238,7 +238,7 @@ impl Planner<'_> {
         let rights = match class {
             Class::Tenant if !table.partition => TENANT_RIGHTS,
             Class::Global if !table.partition => GLOBAL_RIGHTS,
-            Class::Tenant | Class::Global | Class::Undecided => &[],
+            Class::Tenant | Class::Global | Class::Closed | Class::Undecided => &[],
         };
         let all =
             [(roles.app(), rights), (roles.definer(), rights), (roles.door(), GLOBAL_RIGHTS), (roles.door_write(), rights)];
@@ -255,12 +255,33 @@ impl Planner<'_> {
                 grant: "global: the same for every tenant, read-only",
                 revoke: "what one tenant could write here, every tenant would read",
             },
+            Class::Closed => Reasons { grant: "", revoke: "closed: no tenant reads it" },
             Class::Undecided => Reasons { grant: "", revoke: "closed until its tenant is decided" },
         };
-        let mut statements = column_grants(table, &object, &name);
-        statements.extend(grants(&object, &format!("TABLE {name}"), &still_held(table), wanted, reasons));
-        statements
+        if class == Class::Closed {
+            // Whoever else reads it does so by a decision that is not about tenants.
+            let ours = [roles.app(), roles.definer(), roles.door(), roles.door_write()];
+            let is_for_tenants = |grantee: &Option<String>| grantee.as_deref().is_none_or(|name| ours.contains(&name));
+            let mut table = table.clone();
+            table.grants.retain(|grant| is_for_tenants(&grant.grantee));
+            table.column_grantees.retain(is_for_tenants);
+            return revoked(&table, &object, &name, wanted, reasons);
+        }
+        revoked(table, &object, &name, wanted, reasons)
     }
+}
+
+/// Grants on columns go, and the table's become what is wanted.
+fn revoked(
+    table: &RelationFacts,
+    object: &str,
+    name: &str,
+    wanted: &[(&str, &[&str])],
+    reasons: Reasons<'_>,
+) -> Vec<Statement> {
+    let mut statements = column_grants(table, object, name);
+    statements.extend(grants(object, &format!("TABLE {name}"), &still_held(table), wanted, reasons));
+    statements
 }
 
 /// What is held once [`column_grants`] has been revoked.

@@ -57,23 +57,32 @@ impl Planner<'_> {
         let roles = &self.declaration.roles;
         let (object, name) = (label(view), sql_name(view));
         let mut statements = Vec::new();
-        if self.facts.server.version >= 150_000 {
-            if !view.security_invoker {
-                let sql = format!("ALTER VIEW {name} SET (security_invoker = true)");
-                let reason = format!("it read with the rights of `{}`; policies shall apply to the caller", view.owner);
-                statements.push(statement(&object, sql, reason));
-            }
-        } else if view.owner != roles.definer() {
+        let has_invoker = self.facts.server.version >= 150_000;
+        // Whoever was let in by the owner's rights needs rights of its own from here on; with nobody there, nobody notices.
+        let unnoticed = has_invoker && view.others.is_empty() && view.grants.iter().all(|grant| grant.grantee.is_some());
+        // Nobody would know afterwards whether the view had it before, and another owner can be taken back.
+        let can_return = self.declaration.adoption.is_some() && !unnoticed && !view.security_invoker;
+        if (!has_invoker || can_return) && view.owner != roles.definer() {
             let sql = format!("ALTER VIEW {name} OWNER TO {}", ident(roles.definer()));
-            let reason = format!("it read with the rights of `{}`; before 15 only the owner can change that", view.owner);
+            let reason = format!("it read with the rights of `{}`, whom no policy keeps to a tenant", view.owner);
             statements.push(statement(&object, sql, reason));
             statements = self.lend_create_in(&view.schema, statements, &[roles.definer()]);
+        }
+        if has_invoker && !view.security_invoker {
+            let sql = format!("ALTER VIEW {name} SET (security_invoker = true)");
+            let reason = format!("it read with the rights of `{}`; policies shall apply to the caller", view.owner);
+            let set = statement(&object, sql, reason);
+            statements.push(if can_return { set.last() } else { set });
         }
         let mut rights = vec!["SELECT"];
         rights.extend(VIEW_RIGHTS.iter().filter(|(bit, _)| view.updatable & bit != 0).map(|(_, right)| *right));
         let mut wanted: Vec<(&str, &[&str])> = vec![(roles.app(), &rights)];
-        if self.facts.server.version >= 150_000 {
-            wanted.extend([(roles.definer(), &rights[..]), (roles.door(), READ), (roles.door_write(), &rights[..])]);
+        if has_invoker {
+            wanted.extend([(roles.door(), READ), (roles.door_write(), &rights[..])]);
+            // An owner needs no grant.
+            if !can_return && view.owner != roles.definer() {
+                wanted.push((roles.definer(), &rights));
+            }
         }
         let reasons = Reasons {
             grant: "it runs with the caller's rights, under the policies of its tables",
@@ -81,10 +90,6 @@ impl Planner<'_> {
         };
         statements.extend(column_grants(view, &object, &name));
         statements.extend(grants(&object, &format!("TABLE {name}"), &still_held(view), &wanted, reasons));
-        // Whoever was let in by the owner's rights needs rights of its own from here on; with nobody there, nobody notices.
-        let unnoticed = self.facts.server.version >= 150_000
-            && view.others.is_empty()
-            && view.grants.iter().all(|g| g.grantee.is_some());
         let stage = |statement: Statement| match (statement.stage, unnoticed) {
             (Stage::Prepare | Stage::Enforce, true) => statement.inert(),
             (_, _) => statement.no_sooner(Stage::Enforce),

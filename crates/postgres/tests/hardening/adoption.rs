@@ -23,7 +23,7 @@ use crate::application::{Application, enter, execute, keys, number, sqlstate};
 
 /// What every wait in these tests is held to.
 const LOCK_WAIT: Duration = Duration::from_millis(150);
-const PATIENCE: Patience = Patience { lock_wait_ms_max: 150, attempts_max: 100, rests: true };
+pub(crate) const PATIENCE: Patience = Patience { lock_wait_ms_max: 150, attempts_max: 100, rests: true };
 /// What a statement takes on a machine that does much else, without any lock.
 const SLACK: Duration = Duration::from_secs(2);
 
@@ -57,14 +57,14 @@ fn declared(owner: &str) -> String {
 }
 
 /// The application as it runs today: a role owns the tables, and a reporting role reads them.
-struct Running {
-    app: Application,
-    owner: String,
-    reporter: String,
+pub(crate) struct Running {
+    pub(crate) app: Application,
+    pub(crate) owner: String,
+    pub(crate) reporter: String,
 }
 
 impl Running {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::on(&Server::shared()).await
     }
 
@@ -90,7 +90,7 @@ impl Running {
     }
 
     /// Takes a step, and demands that nothing of it is left to do.
-    async fn step(&mut self, step: Step<'_>) {
+    pub(crate) async fn step(&mut self, step: Step<'_>) {
         if matches!(step, Step::Prepare { .. }) {
             self.fill().await;
         }

@@ -17,3 +17,5 @@ mod keys;
 mod mechanisms;
 mod place;
 mod refusals;
+mod stages;
+mod tenants_table;

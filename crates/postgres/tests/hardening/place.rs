@@ -11,6 +11,7 @@ use crate::{
 const TABLES: &str = "
 CREATE TABLE note (tenant_id uuid NOT NULL, id bigserial PRIMARY KEY, body text);
 CREATE TABLE country (code text PRIMARY KEY); INSERT INTO country VALUES ('AT');
+CREATE TABLE person (password text);
 CREATE TABLE counter (n int); INSERT INTO counter VALUES (0);
 CREATE VIEW recent AS SELECT * FROM note;
 CREATE MATERIALIZED VIEW daily AS SELECT count(*) AS notes FROM note;
@@ -29,7 +30,7 @@ async fn granted(app: &mut Application, schema: &str, role: &str, key: &TenantKe
 
 #[tokio::test]
 async fn a_schema_of_its_own() {
-    let mut app = Application::new("", "global = { country = \"ISO\" }").await;
+    let mut app = Application::new("", "global = { country = \"ISO\" }\nclosed = { person = \"passwords\" }").await;
     let [a, b] = keys(KeyType::Uuid);
     for (schema, key) in [("ten_a", &a), ("ten_b", &b)] {
         let role = format!("{}_{schema}", app.name);
@@ -41,12 +42,12 @@ async fn a_schema_of_its_own() {
         assert_eq!(granted(&mut app, schema, &role, key).await, Vec::<String>::new());
         // What PUBLIC was given since is taken back, and what the role lost or got is as it was.
         app.execute(&format!(
-            "SET search_path = {schema}; GRANT SELECT ON note TO PUBLIC; GRANT SELECT (body) ON note TO PUBLIC; \
+            "SET search_path = {schema}; GRANT SELECT ON note TO PUBLIC; GRANT SELECT ON person TO {role}; GRANT SELECT (body) ON note TO PUBLIC; \
              GRANT TRUNCATE, INSERT ON country TO {role}; GRANT UPDATE (code) ON country TO {role}; REVOKE SELECT ON recent FROM {role}; \
              GRANT CREATE ON SCHEMA {schema} TO {role}; GRANT EXECUTE ON FUNCTION bump() TO PUBLIC; RESET search_path"
         ))
         .await;
-        assert_eq!(granted(&mut app, schema, &role, key).await.len(), 6);
+        assert_eq!(granted(&mut app, schema, &role, key).await.len(), 7);
         assert_eq!(granted(&mut app, schema, &role, key).await, Vec::<String>::new());
     }
     let role = format!("{}_ten_a", app.name);
@@ -62,6 +63,7 @@ async fn a_schema_of_its_own() {
         "SELECT ten_b.bump()",
         "SET search_path = ten_b, ten_a; SELECT ten_a.bump() FROM ten_b.counter",
         "INSERT INTO country VALUES ('XX')",
+        "SELECT password FROM person",
         "TRUNCATE note",
         "CREATE TABLE mine ()",
         "CREATE TEMP TABLE mine ()",

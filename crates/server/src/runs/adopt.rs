@@ -247,8 +247,12 @@ impl Work {
     /// The parts of the run, as they are shown: tables to fill, statements, and what the step is for.
     fn items(&self) -> Vec<(String, String)> {
         let fills = self.tasks.iter().map(|task| (task.label.clone(), "its tenant column is filled".to_owned()));
-        let statements =
-            self.hardening.statements().map(|(statement, _)| (statement.object.clone(), statement.reason.clone()));
+        fills.chain(self.items_after(&self.hardening)).collect()
+    }
+
+    /// What comes after the filling.
+    fn items_after(&self, hardening: &Hardening) -> Vec<(String, String)> {
+        let statements = hardening.statements().map(|(statement, _)| (statement.object.clone(), statement.reason.clone()));
         let is_whole = self.asked.tables.is_empty();
         let last = match self.asked.step {
             AdoptionStep::Prepare => "the passwords of Guardian's roles are those that it keeps sealed",
@@ -257,7 +261,7 @@ impl Work {
             AdoptionStep::Enforce | AdoptionStep::Release => "these tables",
             AdoptionStep::Finish => "the adoption is over",
         };
-        fills.chain(statements).chain([(self.asked.step.as_str().to_owned(), last.to_owned())]).collect()
+        statements.chain([(self.asked.step.as_str().to_owned(), last.to_owned())]).collect()
     }
 
     async fn run(self, progress: Progress, first: usize, mut connection: PgConnection) -> Result<(), String> {
@@ -274,38 +278,48 @@ impl Work {
         // Two runs at once would fill the same rows; the lock goes with the session.
         hold(connection).await.map_err(|error| chain(&error))?;
         self.backfill(progress, first, connection).await?;
-        let hardening = self.planned_again(connection).await?;
+        let (hardening, first) = self.planned_again(progress, first + self.tasks.len(), connection).await?;
         let is_whole = self.asked.tables.is_empty();
         if self.asked.step == AdoptionStep::Release && is_whole {
             // First the roles, then the gateway, so that nobody is served by a role without rights.
             self.reach(&[AdoptionStage::Enforced], AdoptionStage::Observing, connection).await?;
         }
-        let statements =
-            Statements { progress, hardening: &hardening, patience: self.patience(), first: first + self.tasks.len() };
-        statements.apply(connection).await?;
-        let position = first + self.tasks.len() + hardening.statements().count();
+        Statements { progress, hardening: &hardening, patience: self.patience(), first }.apply(connection).await?;
+        let position = first + hardening.statements().count();
         progress.item(position, RunState::Running, None, None).await;
         let begun = Instant::now();
         let ended = self.conclude(connection, is_whole).await;
         let state = if ended.is_ok() { RunState::Done } else { RunState::Failed };
-        progress.item(position, state, ended.as_ref().err().map(String::as_str), Some(begun.elapsed())).await;
-        ended
+        let told = match &ended {
+            Ok(remark) => remark.as_ref(),
+            Err(error) => Some(error),
+        };
+        progress.item(position, state, told.map(String::as_str), Some(begun.elapsed())).await;
+        ended.map(drop)
     }
 
-    /// The plan was made for columns that were not there yet, and filling them took its time.
-    async fn planned_again(&self, connection: &mut PgConnection) -> Result<Hardening, String> {
+    /// The plan was made for columns that were not there yet, and filling them took its time: the application may have
+    /// made a table meanwhile, or the server new statistics. With the position of its first statement.
+    async fn planned_again(
+        &self,
+        progress: &Progress,
+        first: usize,
+        connection: &mut PgConnection,
+    ) -> Result<(Hardening, usize), String> {
         if self.tasks.is_empty() {
-            return Ok(self.hardening.clone());
+            return Ok((self.hardening.clone(), first));
         }
         let declaration = &self.look.declaration;
         let facts = collect(connection, declaration).await.map_err(|error| chain(&error))?;
         let plan =
             Look { facts, config: self.look.config.clone(), declaration: declaration.clone(), stage: self.look.stage }
                 .plan(self.asked.step, &self.asked.tables);
-        if plan.statements().count() == self.hardening.statements().count() {
-            return Ok(plan);
+        if let Some(refusal) = plan.refusals.first() {
+            return Err(format!("{}: {}", refusal.object, refusal.problem));
         }
-        Err("the database changed while columns were filled; run `guardian adopt prepare` again".to_owned())
+        let items = self.items_after(&plan);
+        let first = if items == self.items_after(&self.hardening) { first } else { progress.replan(&items).await? };
+        Ok((plan, first))
     }
 
     async fn backfill(&self, progress: &Progress, first: usize, connection: &mut PgConnection) -> Result<(), String> {
@@ -343,14 +357,15 @@ impl Work {
         Ok(())
     }
 
-    /// What a step is for: the stage.
-    async fn conclude(&self, connection: &mut PgConnection, is_whole: bool) -> Result<(), String> {
+    /// What a step is for: the stage. Gives what there is to say about it.
+    async fn conclude(&self, connection: &mut PgConnection, is_whole: bool) -> Result<Option<String>, String> {
         match self.asked.step {
             AdoptionStep::Prepare => {
                 self.keep_passwords(connection).await?;
                 if self.look.stage == AdoptionStage::None {
                     self.stage(&[AdoptionStage::None], AdoptionStage::Prepared).await?;
                 }
+                return self.strays(connection).await;
             }
             AdoptionStep::Enforce if is_whole => {
                 // First the gateway, then the right of those that it serves until it has heard.
@@ -360,7 +375,16 @@ impl Work {
             AdoptionStep::Finish => self.stage(&[AdoptionStage::Enforced], AdoptionStage::None).await?,
             AdoptionStep::Enforce | AdoptionStep::Release => {}
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// What would keep a table from being enforced, while there is time to mend it.
+    async fn strays(&self, connection: &mut PgConnection) -> Result<Option<String>, String> {
+        let declaration = &self.look.declaration;
+        let facts = collect(connection, declaration).await.map_err(|error| chain(&error))?;
+        let found = adopt::strays(connection, &facts, declaration).await.map_err(|error| chain(&error))?;
+        let lines: Vec<String> = found.iter().map(ToString::to_string).collect();
+        Ok((!lines.is_empty()).then(|| format!("these tables cannot be enforced yet: {}", lines.join("; "))))
     }
 
     async fn reach(&self, from: &[AdoptionStage], to: AdoptionStage, connection: &mut PgConnection) -> Result<(), String> {

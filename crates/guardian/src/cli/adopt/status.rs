@@ -51,6 +51,9 @@ fn next(status: &AdoptionStatus) -> (Mark, String) {
     let left = counted(status.finish_statements as usize, "statement");
     match status.stage {
         AdoptionStage::None if status.existing_role.is_none() => (Mark::Good, "nothing is being adopted".to_owned()),
+        AdoptionStage::None if enforced > 0 && enforced == status.tables.len() => {
+            (Mark::Good, "the adoption is over; take [adoption] out of guardian.toml".to_owned())
+        }
         AdoptionStage::None => (Mark::Caution, "next: guardian adopt prepare".to_owned()),
         _ if !status.prepared || status.tables.iter().any(|table| table.column != AdoptionColumn::Full) => {
             (Mark::Caution, "something new is not prepared: guardian adopt prepare".to_owned())
