@@ -1,8 +1,8 @@
 //! An application that is observed before anything is enforced: what would be refused or return something else is reported,
 //! nothing is refused or changed, and no literal or parameter is told to anybody.
 
-use guardian_model::AdoptionStage;
-use guardian_store::{Store, Vault};
+use std::fs;
+
 use guardian_testkit::Server;
 use guardian_tests::{
     Gateway, Tenant, Wire, json as guardian_json, patiently,
@@ -17,7 +17,6 @@ const PARAMETER: &str = "rohrdommel-4712";
 
 struct Shop {
     gateway: Gateway,
-    store: Store,
     a: Tenant,
     b: Tenant,
     /// Of the login `worker`, which may serve any tenant.
@@ -37,27 +36,25 @@ impl Shop {
             }
         }
         let password = gateway.login("worker", &json!({ "kind": "any_tenant", "switch": "tenant" }));
-        let vault = Vault::from_hex(&"0123456789abcdef".repeat(4)).expect("the master key");
-        let options = gateway.installation.control().url().parse().expect("the control database's URL");
-        let store = Store::open(options, vault).await.expect("open the control database");
-        let shop = Self { gateway, store, a, b, password };
+        let shop = Self { gateway, a, b, password };
         shop.make_old().await;
         shop
     }
 
     async fn make_old(&self) {
         let application = &self.gateway.installation.application;
-        let secret = self.store.adopt_secret(application).await.expect("a password");
-        let (owner, adopt) = (format!("{application}_old"), format!("{application}_adopt"));
+        let owner = format!("{application}_old");
         let mut direct = self.gateway.direct().await;
         let sql = format!(
             "CREATE ROLE {owner} LOGIN PASSWORD 'of the old application';
-             CREATE ROLE {adopt} LOGIN PASSWORD '{}' IN ROLE {owner}, {application}_app;
              GRANT USAGE, CREATE ON SCHEMA public TO {owner};
-             GRANT CONNECT ON DATABASE {application} TO {owner}, {adopt};
-             DO $$ DECLARE t regclass; BEGIN
+             GRANT CONNECT ON DATABASE {application} TO {owner};
+             DO $$ DECLARE t regclass; p record; BEGIN
+                 FOR p IN SELECT polname, polrelid::regclass AS of FROM pg_policy WHERE polname LIKE 'guardian%' LOOP
+                     EXECUTE format('DROP POLICY %I ON %s', p.polname, p.of);
+                 END LOOP;
                  FOR t IN SELECT oid FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = 'public'::regnamespace LOOP
-                     EXECUTE format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', t);
+                     EXECUTE format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY, DISABLE ROW LEVEL SECURITY', t);
                      EXECUTE format('ALTER TABLE %s OWNER TO {owner}', t);
                  END LOOP;
              END $$;
@@ -68,20 +65,25 @@ impl Shop {
              ALTER TABLE touched OWNER TO {owner};
              CREATE FUNCTION touch() RETURNS integer LANGUAGE sql VOLATILE SECURITY DEFINER
                  AS 'INSERT INTO public.touched DEFAULT VALUES; SELECT 1';
-             GRANT EXECUTE ON FUNCTION touch() TO {owner}, {application}_app;",
-            *secret
+             GRANT EXECUTE ON FUNCTION touch() TO {owner}, {application}_app;"
         );
         direct.execute(AssertSqlSafe(sql)).await.expect("make the application an old one");
+        let config = self.gateway.installation.config();
+        let text = fs::read_to_string(&config).expect("read the configuration");
+        let declared = format!(
+            "\n[application.closed]\nledger = \"of no tenant\"\ntouched = \"of no tenant\"\n\n[adoption]\nexisting_role = \"{owner}\"\n"
+        );
+        fs::write(&config, text + &declared).expect("write the configuration");
     }
 
-    async fn reach(&self, from: AdoptionStage, to: AdoptionStage) {
-        self.store.reach_stage(&self.gateway.installation.application, &[from], to).await.expect("set the stage");
+    fn prepare(&self) {
+        self.gateway.installation.run(["adopt", "prepare", "--yes"]);
     }
 
     /// Begins to observe; the gateway has heard of it.
-    async fn observe(&self) {
-        self.reach(AdoptionStage::None, AdoptionStage::Prepared).await;
-        self.reach(AdoptionStage::Prepared, AdoptionStage::Observing).await;
+    fn observe(&self) {
+        self.prepare();
+        self.gateway.installation.run(["adopt", "observe", "--on"]);
         self.until_served_as("adopt");
     }
 
@@ -142,7 +144,7 @@ fn with_parameter(client: &mut Wire, sql: &str, parameter: &str) -> guardian_tes
 async fn what_would_fare_otherwise_is_reported_and_nothing_is_refused_or_told() {
     let server = &Server::shared();
     let shop = Shop::open(server).await;
-    shop.observe().await;
+    shop.observe();
     let mut client = shop.gateway.connect(&shop.a);
     let own = format!("SELECT name FROM tag WHERE tenant_id = '{}'", shop.a.key);
     let other = format!("SELECT name AS other FROM tag WHERE tenant_id = '{}'", shop.b.key);
@@ -226,7 +228,7 @@ async fn what_would_fare_otherwise_is_reported_and_nothing_is_refused_or_told() 
 async fn observing_goes_on_after_a_kill_and_begins_anew_after_a_fix() {
     let server = &Server::shared();
     let mut shop = Shop::open(server).await;
-    shop.observe().await;
+    shop.observe();
     shop.gateway.connect(&shop.a).query("SELECT note AS before FROM ledger");
     shop.until_reported(&[("SELECT note AS before FROM ledger", "refused", "public.ledger")]);
 
@@ -278,11 +280,11 @@ async fn nobody_is_served_as_the_old_role_unless_the_application_is_observed() {
     shop.until_served_as("app");
     let before = no_tenant(&mut shop.worker());
     assert_eq!(before, "28000");
-    shop.reach(AdoptionStage::None, AdoptionStage::Prepared).await;
+    shop.prepare();
     shop.until_served_as("app");
     assert_eq!(no_tenant(&mut shop.worker()), before);
 
-    shop.reach(AdoptionStage::Prepared, AdoptionStage::Observing).await;
+    shop.gateway.installation.run(["adopt", "observe", "--on"]);
     shop.until_served_as("adopt");
     let session = shop.gateway.tenant("charlie", "row-session");
     let mut of_session = shop.gateway.connect(&session);
@@ -292,7 +294,7 @@ async fn nobody_is_served_as_the_old_role_unless_the_application_is_observed() {
     assert_eq!(bound.scalar("SELECT count(*) FROM tag"), "4");
     assert_eq!(of_session.scalar("SELECT count(*) FROM tag"), "4");
 
-    shop.reach(AdoptionStage::Observing, AdoptionStage::Enforced).await;
+    shop.gateway.installation.run(["adopt", "enforce", "--all", "--yes"]);
     shop.until_served_as("app");
     // A client that stays is served under every policy; one without a tenant, or in a session of the old role, is not served.
     assert_eq!(bound.scalar("SELECT count(*) FROM tag"), "2");
