@@ -3,6 +3,7 @@
 //! It lacks, on purpose: TLS (the API listens on the loopback address; put a tunnel or a proxy in front for more), retries (only
 //! the caller knows what may be repeated; a create takes an idempotency key) and any state but the token.
 
+mod access;
 mod error;
 mod methods;
 mod transport;

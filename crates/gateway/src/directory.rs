@@ -10,9 +10,11 @@ use std::{
 
 use arc_swap::ArcSwap;
 use guardian_model::{
-    LoginName, Slug, TenantId, Tier, TierName,
+    ApiKeyId, LoginName, Slug, TenantAccess, TenantId, Tier, TierName,
     adoption::SnapshotAdoption,
+    api_key::SnapshotApiKey,
     snapshot::{Cursor, Delta, Snapshot, SnapshotInstallation, SnapshotLogin, SnapshotTenant},
+    tenant_access::SnapshotAccess,
 };
 
 const BUCKETS: usize = 256;
@@ -50,6 +52,10 @@ impl<K: Hash + Eq + Clone, V> Buckets<K, V> {
     fn values(&self) -> impl Iterator<Item = &Arc<V>> {
         self.buckets.iter().flat_map(|bucket| bucket.values())
     }
+
+    fn entries(&self) -> impl Iterator<Item = (&K, &Arc<V>)> {
+        self.buckets.iter().flat_map(|bucket| bucket.iter())
+    }
 }
 
 /// One moment's view.
@@ -67,12 +73,15 @@ pub struct View {
     logins: Buckets<LoginName, SnapshotLogin>,
     /// Counts changes of logins.
     logins_version: u64,
+    api_keys: Buckets<ApiKeyId, SnapshotApiKey>,
+    /// Of the tenants that say something.
+    access: Buckets<TenantId, TenantAccess>,
 }
 
 impl View {
     /// The view of a whole snapshot.
     pub fn of(snapshot: Snapshot) -> Self {
-        let Snapshot { cursor, installation, tiers, tenants, logins, adoption } = snapshot;
+        let Snapshot { cursor, installation, tiers, tenants, logins, adoption, api_keys, access } = snapshot;
         let mut view = Self {
             cursor,
             installation: Arc::new(installation),
@@ -82,8 +91,10 @@ impl View {
             slugs: Buckets::new(),
             logins: Buckets::new(),
             logins_version: 0,
+            api_keys: Buckets::new(),
+            access: Buckets::new(),
         };
-        view.apply(Delta { cursor, tiers: Some(tiers), tenants, logins, logins_gone: Vec::new(), adoption: None });
+        view.apply(Delta { cursor, tiers: Some(tiers), tenants, logins, api_keys, access, ..Delta::default() });
         view
     }
 
@@ -106,6 +117,25 @@ impl View {
         }
         for name in delta.logins_gone {
             self.logins.remove(&name);
+        }
+        for key in delta.api_keys {
+            self.api_keys.insert(key.id, Arc::new(key));
+        }
+        for id in delta.api_keys_gone {
+            self.api_keys.remove(&id);
+        }
+        for SnapshotAccess { tenant, access } in delta.access {
+            if access.is_empty() {
+                self.access.remove(&tenant);
+            } else {
+                self.access.insert(tenant, Arc::new(access));
+            }
+        }
+        if let Some(http) = delta.http {
+            Arc::make_mut(&mut self.installation).http = Some(http);
+        }
+        if let Some(keys) = delta.identity_keys {
+            Arc::make_mut(&mut self.installation).identity_keys = Some(keys);
         }
     }
 
@@ -167,6 +197,12 @@ impl View {
             tenants: self.tenants.values().map(|tenant| SnapshotTenant::clone(tenant)).collect(),
             logins: self.logins.values().map(|login| SnapshotLogin::clone(login)).collect(),
             adoption: SnapshotAdoption::clone(&self.adoption),
+            api_keys: self.api_keys.values().map(|key| SnapshotApiKey::clone(key)).collect(),
+            access: self
+                .access
+                .entries()
+                .map(|(tenant, access)| SnapshotAccess { tenant: *tenant, access: TenantAccess::clone(access) })
+                .collect(),
         }
     }
 }

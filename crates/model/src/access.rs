@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::TenantId;
+use crate::{
+    TenantId,
+    rbac::{PermissionBit, PermissionSet},
+};
 
 /// The role of a bearer token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -50,6 +53,12 @@ pub enum Permission {
     LoginWrite,
     /// Read the snapshot that a gateway runs on: every tenant with its secrets.
     SnapshotRead,
+    /// Read one tenant's API keys, roles, groups and users; never a secret.
+    AccessRead,
+    /// Change one tenant's API keys, roles, groups and users.
+    AccessWrite,
+    /// Change the routes of the API gateway, and the roles that every tenant has.
+    RouteWrite,
 }
 
 impl Role {
@@ -72,25 +81,52 @@ impl Role {
         Self::ALL.into_iter().find(|role| role.as_str() == word)
     }
 
-    /// Whether the role holds the permission, for the tenants it may see at all.
-    pub const fn grants(self, permission: Permission) -> bool {
+    /// What the role holds, for the tenants it may see at all.
+    pub const fn permissions(self) -> PermissionSet {
         use Permission::{
-            AuditRead, DoorOpen, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter,
-            TenantRead, TenantWrite, TierWrite, TokenWrite,
+            AccessRead, AccessWrite, AuditRead, DoorOpen, LoginRead, PlatformRead, SchemaWrite, SecretRead, SnapshotRead,
+            TenantEnter, TenantRead, TenantWrite,
         };
         match self {
-            Self::PlatformAdmin => true,
-            Self::Operator => match permission {
-                TenantRead | PlatformRead | TenantWrite | TenantEnter | DoorOpen | SecretRead | SchemaWrite | LoginRead => {
-                    true
-                }
-                TierWrite | AuditRead | TokenWrite | LoginWrite | SnapshotRead => false,
-            },
-            Self::Auditor => matches!(permission, TenantRead | PlatformRead | AuditRead | LoginRead),
-            Self::TenantAdmin => matches!(permission, TenantRead | TenantEnter),
-            Self::Gateway => matches!(permission, SnapshotRead),
+            Self::PlatformAdmin => PermissionSet::of_word(u64::MAX),
+            Self::Operator => set(&[
+                TenantRead,
+                PlatformRead,
+                TenantWrite,
+                TenantEnter,
+                DoorOpen,
+                SecretRead,
+                SchemaWrite,
+                LoginRead,
+                AccessRead,
+                AccessWrite,
+            ]),
+            Self::Auditor => set(&[TenantRead, PlatformRead, AuditRead, LoginRead, AccessRead]),
+            Self::TenantAdmin => set(&[TenantRead, TenantEnter, AccessRead, AccessWrite]),
+            Self::Gateway => set(&[SnapshotRead]),
         }
     }
+
+    /// Whether the role holds the permission, for the tenants it may see at all.
+    pub fn grants(self, permission: Permission) -> bool {
+        self.permissions().contains(permission.bit())
+    }
+}
+
+impl Permission {
+    /// Its place in a set.
+    pub const fn bit(self) -> PermissionBit {
+        PermissionBit::new(self as u32)
+    }
+}
+
+const fn set(permissions: &[Permission]) -> PermissionSet {
+    let (mut word, mut index) = (0, 0);
+    while index < permissions.len() {
+        word |= 1 << permissions[index].bit().number();
+        index += 1;
+    }
+    PermissionSet::of_word(word)
 }
 
 /// Who calls: a token's identity, as it stands in the audit log.

@@ -129,6 +129,8 @@ typed_ids! {
     RunId = "run", "run";
     /// Names one audit of the schedule.
     AuditRunId = "aud", "audit";
+    /// Names an API key; not the secret.
+    ApiKeyId = "key", "API key";
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Names that people choose in configuration: tiers and clusters.
+//! Names that people choose: tiers, clusters, logins, routes, roles.
 
 use std::{fmt, str::FromStr};
 
@@ -67,4 +67,12 @@ names! {
     LoginName;
     /// Names a PostgreSQL server in `guardian.toml` (`main`, `eu-1`).
     ClusterName;
+    /// Names a route of the API gateway (`tickets`).
+    RouteName;
+    /// Names where the API gateway sends requests (`app`).
+    UpstreamName;
+    /// Names a role of a tenant's users and API keys (`agent`).
+    RoleName;
+    /// Names a group of a tenant's users (`night-shift`).
+    GroupName;
 }

@@ -7,10 +7,14 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::{
-    ClusterName, Isolation, LimitOverrides, LoginName, Place, Placement, Slug, TenantId, TenantState, Tier, TierName,
+    ApiKeyId, ClusterName, HostName, Isolation, LimitOverrides, LoginName, Place, Placement, Slug, TenantId, TenantState,
+    Tier, TierName,
     adoption::SnapshotAdoption,
+    api_key::SnapshotApiKey,
     config::Issuer,
+    http::{SnapshotHttp, SnapshotIdentityKeys},
     login::{LoginProof, LoginScope},
+    tenant_access::SnapshotAccess,
 };
 
 /// A secret text; `Debug` prints a placeholder.
@@ -52,15 +56,21 @@ pub struct Snapshot {
     /// How far the application's adoption has come; one kept by an older gateway says nothing of it.
     #[serde(default)]
     pub adoption: SnapshotAdoption,
+    /// Every API key that is not revoked or over.
+    #[serde(default)]
+    pub api_keys: Vec<SnapshotApiKey>,
+    /// Who may do what in the tenants that say so.
+    #[serde(default)]
+    pub access: Vec<SnapshotAccess>,
 }
 
 /// A position in the feed of changes; only its giver can read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Cursor(pub u64);
 
 /// What changed since a cursor.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Delta {
     /// Where the next one begins.
     pub cursor: Cursor,
@@ -75,6 +85,21 @@ pub struct Delta {
     /// The adoption, when it went forward or back.
     #[serde(default)]
     pub adoption: Option<SnapshotAdoption>,
+    /// The API keys that were made or changed.
+    #[serde(default)]
+    pub api_keys: Vec<SnapshotApiKey>,
+    /// The API keys that were revoked.
+    #[serde(default)]
+    pub api_keys_gone: Vec<ApiKeyId>,
+    /// Who may do what, in the tenants where it changed.
+    #[serde(default)]
+    pub access: Vec<SnapshotAccess>,
+    /// The routes, upstreams and roles, when one of them changed.
+    #[serde(default)]
+    pub http: Option<SnapshotHttp>,
+    /// The keys that sign identities, when one of them changed.
+    #[serde(default)]
+    pub identity_keys: Option<SnapshotIdentityKeys>,
 }
 
 impl Delta {
@@ -85,6 +110,11 @@ impl Delta {
             && self.logins.is_empty()
             && self.logins_gone.is_empty()
             && self.adoption.is_none()
+            && self.api_keys.is_empty()
+            && self.api_keys_gone.is_empty()
+            && self.access.is_empty()
+            && self.http.is_none()
+            && self.identity_keys.is_none()
     }
 }
 
@@ -101,6 +131,12 @@ pub struct SnapshotInstallation {
     pub clusters: Vec<SnapshotCluster>,
     /// Whose identities are believed.
     pub issuers: Vec<Issuer>,
+    /// Routes, upstreams and roles; absent where no API gateway is declared.
+    #[serde(default)]
+    pub http: Option<SnapshotHttp>,
+    /// The keys that sign the installation's own identities.
+    #[serde(default)]
+    pub identity_keys: Option<SnapshotIdentityKeys>,
 }
 
 /// A PostgreSQL server.
@@ -146,6 +182,9 @@ pub struct SnapshotTenant {
     pub limits: LimitOverrides,
     /// What the register holds while it is entered (`row`).
     pub register: String,
+    /// Its own host names at the API gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub domains: Vec<HostName>,
     /// The capability in hexadecimal (`row`), or the password of its role; absent unless it is active.
     pub secret: Option<Secret>,
 }

@@ -126,6 +126,22 @@ limits! {
     lock_wait_ms_max: 5_000;
     /// Seconds after which a server connection is closed rather than used again.
     server_connection_age_s_max: 3_600;
+    /// Requests of the tenant a minute, at the API gateway, spread evenly; `request_burst_max` may come at once.
+    requests_per_minute_max: 6_000;
+    /// Requests of the tenant that may come at once after a pause.
+    request_burst_max: 600;
+    /// Requests of the tenant that are served at once, on one API gateway.
+    requests_at_once_max: 100;
+    /// Requests of the tenant that wait for their turn at once.
+    request_queue_len_max: 100;
+    /// Milliseconds a request waits for its turn.
+    request_queue_wait_ms_max: 1_000;
+    /// Requests of the tenant a day (UTC); 4294967295: no bound.
+    requests_per_day_max: 4_294_967_295;
+    /// Requests of the tenant a month (UTC); 4294967295: no bound.
+    requests_per_month_max: 4_294_967_295;
+    /// Requests at once that every upstream keeps free for the tenant.
+    requests_reserved: 0;
 }
 
 /// The default weight of a tier.

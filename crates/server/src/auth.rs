@@ -21,7 +21,7 @@ use crate::{
     AppState,
     api::shown,
     endpoint::Endpoint,
-    extract::PathName,
+    extract::{PathName, PathTenant},
     listen::Peer,
     problem::{ApiError, ApiResult, Kind},
 };
@@ -187,7 +187,7 @@ impl<S: Send + Sync> FromRequestParts<S> for OnTenant {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> ApiResult<Self> {
         let caller = Caller::from_request_parts(parts, state).await?;
-        let PathName(name) = PathName::from_request_parts(parts, state).await?;
+        let PathTenant(name) = PathTenant::from_request_parts(parts, state).await?;
         let (tenant, permit) = caller.tenant(&name).await?;
         Ok(Self(tenant, permit))
     }

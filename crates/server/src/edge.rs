@@ -26,6 +26,8 @@ const REQUESTS_MAX: usize = 256;
 const WAITING_MAX: usize = 512;
 /// Where they wait.
 const WAITING_ROUTE: &str = "/v1/snapshot/changes";
+/// Public, and asks the database.
+const KEY_SET_ROUTE: &str = "/.well-known/jwks.json";
 /// How long a request may take. What takes longer (a run, an operation) goes on by itself and is asked about.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a request may take that looks at everything there is.
@@ -93,7 +95,7 @@ pub(crate) async fn bound(State(slots): State<Slots>, request: Request, next: Ne
         return ApiError::new(Kind::Malformed, "path and query may not contain the character %00").into_response();
     }
     // Probes must see that the process is alive while it is busy.
-    if !request.uri().path().starts_with("/v1/") {
+    if !request.uri().path().starts_with("/v1/") && request.uri().path() != KEY_SET_ROUTE {
         return next.run(request).await;
     }
     let (slots, max) =

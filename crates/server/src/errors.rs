@@ -1,9 +1,10 @@
 //! Every error of the store and the lifecycle as one of the API's problems: the one place where that is decided.
 
 use guardian_lifecycle::LifecycleError;
+use guardian_model::tenant_access::AccessError;
 use guardian_store::{
-    BeginError, InterveneError, ListError, LoginError, RotationError, RunError, SetLimitsError, SetTierError, StoreError,
-    TierError, TokenError,
+    ApiKeyError, BeginError, HttpOverrideError, IdentityKeyError, InterveneError, ListError, LoginError, RotationError,
+    RunError, SetLimitsError, SetTierError, StoreError, TenantAccessError, TierError, TokenError,
 };
 use sqlx::{Error as Driver, error::DatabaseError};
 
@@ -67,6 +68,70 @@ impl From<TokenError> for ApiError {
             TokenError::Name | TokenError::Tenant | TokenError::NoTenant(_) => Self::invalid(error.to_string()),
             TokenError::Full => Self::new(Kind::WrongState, error.to_string()),
             TokenError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AccessError> for ApiError {
+    fn from(error: AccessError) -> Self {
+        let kind = match error {
+            AccessError::NoUser(_) => Kind::NotFound,
+            AccessError::NoRole(_) | AccessError::NoGroup(_) | AccessError::TooMany { .. } => Kind::Invalid,
+            AccessError::Full { .. } | AccessError::BuiltIn(_) | AccessError::InUse { .. } => Kind::WrongState,
+            AccessError::Reserved(_) => Kind::Forbidden,
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<ApiKeyError> for ApiError {
+    fn from(error: ApiKeyError) -> Self {
+        let kind = match error {
+            ApiKeyError::NotFound(_) | ApiKeyError::NoTenant(_) => Kind::NotFound,
+            ApiKeyError::Name
+            | ApiKeyError::NoRoles
+            | ApiKeyError::Permissions
+            | ApiKeyError::NoPermissions
+            | ApiKeyError::Zero(_)
+            | ApiKeyError::Grace => Kind::Invalid,
+            ApiKeyError::Ended(_) | ApiKeyError::Full => Kind::WrongState,
+            ApiKeyError::Access(error) => return error.into(),
+            ApiKeyError::Store(error) => return error.into(),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<TenantAccessError> for ApiError {
+    fn from(error: TenantAccessError) -> Self {
+        let kind = match error {
+            TenantAccessError::NoTenant(_) | TenantAccessError::NoHost(_) => Kind::NotFound,
+            TenantAccessError::NoDomain(_) | TenantAccessError::WithinSuffix { .. } => Kind::Invalid,
+            TenantAccessError::Taken(_) | TenantAccessError::Full => Kind::WrongState,
+            TenantAccessError::Access(error) => return error.into(),
+            TenantAccessError::Store(error) => return error.into(),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<HttpOverrideError> for ApiError {
+    fn from(error: HttpOverrideError) -> Self {
+        let kind = match error {
+            HttpOverrideError::NotFound(_) => Kind::NotFound,
+            HttpOverrideError::Conflict(_) => Kind::Invalid,
+            HttpOverrideError::Disabled | HttpOverrideError::Version { .. } => Kind::WrongState,
+            HttpOverrideError::Store(error) => return error.into(),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+impl From<IdentityKeyError> for ApiError {
+    fn from(error: IdentityKeyError) -> Self {
+        match error {
+            IdentityKeyError::UnderWay(_) => Self::new(Kind::WrongState, error.to_string()),
+            IdentityKeyError::Store(error) => error.into(),
         }
     }
 }

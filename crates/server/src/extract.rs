@@ -106,3 +106,35 @@ impl<S: Send + Sync> FromRequestParts<S> for PathName {
         }
     }
 }
+
+/// The last of two variable parts of the path; the first names the tenant, which [`OnTenant`](crate::auth::OnTenant) has.
+pub(crate) struct PathRest(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathRest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match axum::extract::Path::<(String, String)>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path((_, text))) => Ok(Self(text)),
+            Err(_) => Err(ApiError::new(Kind::Malformed, "the path is not UTF-8")),
+        }
+    }
+}
+
+/// The tenant that the path names, wherever in it.
+pub(crate) struct PathTenant(pub(crate) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathTenant {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            tenant: String,
+        }
+        match axum::extract::Path::<Named>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(Named { tenant })) => Ok(Self(tenant)),
+            Err(_) => Err(ApiError::new(Kind::Malformed, "the path is not UTF-8")),
+        }
+    }
+}

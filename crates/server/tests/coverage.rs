@@ -21,6 +21,8 @@ use utoipa::openapi::path::Operation;
 enum Given {
     /// An active tenant, and its creation as the operation.
     Active,
+    /// A tenant with an API key, roles, a group, a user and a host name.
+    Access,
     /// A suspended tenant.
     Suspended,
     /// A tenant whose operation can be cancelled.
@@ -69,8 +71,8 @@ impl Case {
 /// The permissions stand here a second time on purpose: one that is changed in the code alone is a failure.
 fn cases() -> Vec<Case> {
     use Permission::{
-        AuditRead, DoorOpen, LoginRead, LoginWrite, PlatformRead, SchemaWrite, SecretRead, SnapshotRead, TenantEnter,
-        TenantRead, TenantWrite, TierWrite, TokenWrite,
+        AccessRead, AccessWrite, AuditRead, DoorOpen, LoginRead, LoginWrite, PlatformRead, RouteWrite, SchemaWrite,
+        SecretRead, SnapshotRead, TenantEnter, TenantRead, TenantWrite, TierWrite, TokenWrite,
     };
     vec![
         Case::new("health.live", None, 200),
@@ -131,6 +133,33 @@ fn cases() -> Vec<Case> {
         }),
         Case::new("login.rotate", LoginWrite, 200),
         Case::new("login.delete", LoginWrite, 204),
+        Case::new("api_key.list", AccessRead, 200).given(Given::Access),
+        Case::new("api_key.create", AccessWrite, 201)
+            .given(Given::Access)
+            .body(|_| Some(json!({ "name": "a robot", "roles": ["own"] }))),
+        Case::new("api_key.rotate", AccessWrite, 200).given(Given::Access),
+        Case::new("api_key.revoke", AccessWrite, 204).given(Given::Access),
+        Case::new("access.read", AccessRead, 200),
+        Case::new("access.explain", AccessRead, 200).query(|_| "?subject=ada&permission=ticket.read".to_owned()),
+        Case::new("access_role.put", AccessWrite, 200).body(|_| Some(json!({ "permissions": ["ticket.read"] }))),
+        Case::new("access_role.delete", AccessWrite, 200).given(Given::Access),
+        Case::new("access_group.put", AccessWrite, 200).body(|_| Some(json!({ "roles": [] }))),
+        Case::new("access_group.delete", AccessWrite, 200).given(Given::Access),
+        Case::new("access_user.put", AccessWrite, 200).body(|_| Some(json!({ "roles": [], "groups": [] }))),
+        Case::new("access_user.delete", AccessWrite, 200).given(Given::Access),
+        Case::new("domain.list", TenantRead, 200),
+        Case::new("domain.add", TenantWrite, 200),
+        Case::new("domain.remove", TenantWrite, 204).given(Given::Access),
+        Case::new("http.read", PlatformRead, 200),
+        // No API gateway is declared, which only who may ask is told.
+        Case::new("route.put", RouteWrite, 409)
+            .body(|_| Some(json!({ "path": "/tickets", "upstream": "app", "permission": "ticket.read" }))),
+        Case::new("route.delete", RouteWrite, 409),
+        Case::new("role.put", RouteWrite, 409).body(|_| Some(json!({ "permissions": ["ticket.read"] }))),
+        Case::new("role.delete", RouteWrite, 409),
+        Case::new("identity_key.list", PlatformRead, 200),
+        Case::new("identity_key.rotate", TokenWrite, 200).body(|_| Some(json!({ "now": true }))),
+        Case::new("identity_key.published", None, 200),
         Case::new("snapshot.read", SnapshotRead, 200),
         Case::new("gateway_event.report", SnapshotRead, 404)
             .body(|_| Some(json!({ "kind": "password_refused", "cluster": "main", "role": "nobody" }))),
@@ -300,6 +329,7 @@ async fn latest_refusal(world: &World, actor: &str, action: &str) -> Option<Audi
 async fn prepare(world: &World, given: Given) -> Subject {
     match given {
         Given::Active => world.tenant("subject").await,
+        Given::Access => world.with_access("subject").await,
         Given::Suspended => world.suspended("subject").await,
         Given::Leaving => {
             let subject = world.leaving("subject").await;

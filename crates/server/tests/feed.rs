@@ -6,11 +6,14 @@ mod common;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use axum::http::Method;
 use common::{World, permit, slug};
 use guardian_client::{Client, ClientError};
 use guardian_model::{
     LimitOverrides, LoginScope, Permission, Role, TenantId, TenantState,
+    access_api::{CreateApiKey, ExplainQuery, PutAccessRole, PutRoute, RotateIdentityKey, VersionQuery},
     api::CreateTenant,
+    config::Http,
     query::ChangesQuery,
     snapshot::{Cursor, Delta, ServerTls, Snapshot, SnapshotTenant},
 };
@@ -41,7 +44,11 @@ impl Drop for Served {
 
 impl Served {
     async fn new() -> Self {
-        let world = World::hardened().await;
+        Self::with(Http::default()).await
+    }
+
+    async fn with(http: Http) -> Self {
+        let world = World::hardened_with(http).await;
         let (address, publisher, stop) = serve(&world).await;
         Self { world, address, publisher, stop }
     }
@@ -263,4 +270,110 @@ async fn many_followers_share_what_was_read_once() {
     let (first, second) = tokio::join!(follow(), follow());
     assert!(!first.is_empty());
     assert!(Arc::ptr_eq(&first, &second));
+}
+
+/// An API gateway with one route and one role.
+fn http() -> Http {
+    let http = serde_json::json!({
+        "enabled": true,
+        "host_suffix": "app.example",
+        "upstreams": { "app": { "servers": ["http://127.0.0.1:9000"] } },
+        "routes": [{ "name": "tickets", "path": "/tickets", "upstream": "app", "permission": "ticket.read" }],
+        "roles": {
+            "reader": { "permissions": ["ticket.read"] },
+            "support": { "permissions": ["billing.refund"], "reserved": true },
+        },
+    });
+    serde_json::from_value(http).unwrap()
+}
+
+#[tokio::test]
+async fn what_the_api_gateway_runs_on_reaches_whoever_follows() {
+    let served = Served::with(http()).await;
+    let admin = Client::new(&served.address, &served.world.token(Role::PlatformAdmin, None).await.0).unwrap();
+    let subject = served.world.tenant("acme").await.tenant;
+    let (tenant, gateway) = (subject.slug.as_str(), served.gateway().await);
+    let snapshot = gateway.snapshot().await.unwrap();
+    let declared = snapshot.installation.http.clone().unwrap();
+    assert_eq!((declared.routes.len(), declared.roles.len()), (1, 2));
+    let keys = snapshot.installation.identity_keys.clone().unwrap();
+    assert!(keys.issuer.starts_with("guardian/") && keys.published.contains(&keys.current.unwrap().kid));
+
+    let mut cursor = snapshot.cursor;
+    let mut next = async || {
+        loop {
+            let delta = changes(&gateway, cursor, WAIT_MAX).await.unwrap();
+            cursor = delta.cursor;
+            if !delta.is_empty() {
+                break delta;
+            }
+        }
+    };
+    let route: PutRoute = serde_json::from_value(serde_json::json!({
+        "path": "/more/{id}", "upstream": "app", "permission": "more.read"
+    }))
+    .unwrap();
+    let none = VersionQuery::default();
+    let told = admin.put_route(&"more".parse().unwrap(), &none, &route).await.unwrap();
+    assert_eq!((told.version, told.routes.len()), (1, 2));
+    assert_eq!(next().await.http.unwrap().routes.len(), 2);
+    let rival = admin.put_route(&"rival".parse().unwrap(), &none, &route).await.unwrap_err();
+    assert_eq!(rival.status(), Some(422), "{rival}");
+
+    let body = PutAccessRole { permissions: ["more.read".parse().unwrap()].into() };
+    admin.put_access_role(tenant, &"own".parse().unwrap(), &body).await.unwrap();
+    assert_eq!(next().await.access[0].access.roles[0].name.as_str(), "own");
+    let ask: CreateApiKey = serde_json::from_value(serde_json::json!({
+        "name": "robot", "roles": ["own", "reader"], "permissions": ["more.read"]
+    }))
+    .unwrap();
+    let made = admin.create_api_key(tenant, &ask).await.unwrap();
+    assert_eq!(next().await.api_keys[0].id, made.key.id);
+    admin.add_domain(tenant, &"support.acme.com".parse().unwrap()).await.unwrap();
+    assert_eq!(next().await.tenants[0].domains.len(), 1);
+    let within = admin.add_domain(tenant, &"x.app.example".parse().unwrap()).await.unwrap_err();
+    assert_eq!(within.status(), Some(422), "{within}");
+
+    let explain = async |permission: &str| {
+        let subject = made.key.id.to_string().parse().unwrap();
+        admin.explain_access(tenant, &ExplainQuery { subject, permission: permission.parse().unwrap() }).await.unwrap()
+    };
+    let (granted, narrowed) = (explain("more.read").await, explain("ticket.read").await);
+    assert!(granted.allowed && granted.routes == ["more"] && !granted.grants[0].is_built_in);
+    assert!(!narrowed.allowed && narrowed.is_narrowed && narrowed.grants[0].is_built_in);
+
+    admin.rotate_identity_key(&RotateIdentityKey { now: true }).await.unwrap();
+    let rotated = next().await.identity_keys.unwrap();
+    assert_eq!(rotated.issuer, keys.issuer);
+    let set = served.world.call(&Method::GET, "/.well-known/jwks.json", None, None).await;
+    assert_eq!(set.headers["cache-control"], "public, max-age=300");
+    assert_eq!(set.text, rotated.published);
+
+    admin.revoke_api_key(tenant, made.key.id).await.unwrap();
+    assert_eq!(next().await.api_keys_gone, [made.key.id]);
+    assert!(!explain("more.read").await.is_known);
+    // A newcomer reads what the follower has heard.
+    let newcomer = gateway.snapshot().await.unwrap();
+    assert_eq!(newcomer.installation.http.unwrap().routes.len(), 2);
+    assert_eq!((newcomer.api_keys.len(), newcomer.access.len()), (0, 1));
+    assert_eq!(newcomer.installation.identity_keys.unwrap().published, rotated.published);
+}
+
+#[tokio::test]
+async fn a_tenant_s_administrator_gives_nothing_that_is_reserved_and_the_refusal_is_logged() {
+    let served = Served::with(http()).await;
+    let subject = served.world.tenant("acme").await.tenant;
+    let own = Client::new(&served.address, &served.world.token(Role::TenantAdmin, Some(subject.id)).await.0).unwrap();
+    let (tenant, ask) = (subject.slug.as_str(), |role: &str| serde_json::json!({ "name": "robot", "roles": [role] }));
+    let ask = |role: &str| serde_json::from_value::<CreateApiKey>(ask(role)).unwrap();
+    own.create_api_key(tenant, &ask("reader")).await.unwrap();
+    let refused = own.create_api_key(tenant, &ask("support")).await.unwrap_err();
+    assert_eq!(refused.status(), Some(403), "{refused}");
+    let body = PutAccessRole { permissions: ["billing.refund".parse().unwrap()].into() };
+    let refused = own.put_access_role(tenant, &"own".parse().unwrap(), &body).await.unwrap_err();
+    assert_eq!(refused.status(), Some(403), "{refused}");
+    let filter = AuditFilter { outcome: Some(guardian_store::Outcome::Refused), ..AuditFilter::default() };
+    let entries = served.world.store.audit_entries(&filter, None, None).await.unwrap().items;
+    let refusals: Vec<_> = entries.iter().map(|entry| (entry.action.as_str(), entry.tenant)).collect();
+    assert_eq!(refusals, [("access_role.put", Some(subject.id)), ("api_key.create", Some(subject.id))]);
 }

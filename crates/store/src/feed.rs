@@ -7,18 +7,23 @@
 use std::sync::Arc;
 
 use guardian_model::{
-    KeyType, LoginName, Tenant, TenantKey, TenantState, Tier,
+    ApiKeyId, KeyType, LoginName, Tenant, TenantKey, TenantState, Tier,
     adoption::SnapshotAdoption,
+    api_key::SnapshotApiKey,
+    http::{HttpOverride, SnapshotIdentityKeys},
     snapshot::{Cursor, Secret, SnapshotLogin, SnapshotTenant},
+    tenant_access::SnapshotAccess,
 };
 use sqlx::{AssertSqlSafe, PgConnection, postgres::PgListener};
 use uuid::Uuid;
 
 use crate::{
-    Store,
+    Store, api_key,
     error::{Doing, StoreError, parse},
+    http_override,
     login::{self, LoginRow},
     tenant::{self, Sealed, Secrets, TenantRow},
+    tenant_access,
     vault::hex,
 };
 
@@ -68,7 +73,20 @@ pub struct Changes {
     pub logins_gone: Vec<LoginName>,
     /// The applications whose adoption went forward or back, by name.
     pub adoptions: Vec<(String, SnapshotAdoption)>,
+    /// The API keys that were made or changed.
+    pub api_keys: Vec<SnapshotApiKey>,
+    /// The API keys that were revoked.
+    pub api_keys_gone: Vec<ApiKeyId>,
+    /// Who may do what, in the tenants where it changed.
+    pub access: Vec<SnapshotAccess>,
+    /// What is declared over the API about routes and roles, when it changed.
+    pub http: Option<HttpOverride>,
+    /// The keys that sign identities, when one of them changed; without the issuer.
+    pub identity_keys: Option<SnapshotIdentityKeys>,
 }
+
+/// The host names of the tenant `t`.
+const DOMAINS: &str = "ARRAY(SELECT d.host FROM tenant_domain d WHERE d.tenant = t.id ORDER BY d.host) AS domains";
 
 #[derive(sqlx::FromRow)]
 struct FeedTenantRow {
@@ -76,6 +94,7 @@ struct FeedTenantRow {
     tenant: TenantRow,
     #[sqlx(flatten)]
     sealed: Sealed,
+    domains: Vec<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -227,7 +246,7 @@ impl Store {
     async fn read_changes(&self, connection: &mut PgConnection, since: &str, key: KeyType) -> Result<Changes, StoreError> {
         const DOING: &str = "read what changed";
         let sql = format!(
-            "SELECT {}, t.sealed_capability, t.sealed_password FROM tenant t WHERE {}",
+            "SELECT {}, {DOMAINS}, t.sealed_capability, t.sealed_password FROM tenant t WHERE {}",
             tenant::COLUMNS,
             since!("t.changed_xid")
         );
@@ -248,17 +267,33 @@ impl Store {
         for (_, name) in changed.iter().filter(|(kind, _)| kind == "application") {
             adoptions.push((name.clone(), self.adoption_on(&mut *connection, name).await?));
         }
+        let mut found = Changes { tiers, tenants, adoptions, ..Changes::default() };
+        let uuids = |kind: &str| changed.iter().filter(|(of, _)| of == kind).filter_map(|(_, id)| id.parse().ok()).collect();
+        let (keys, access): (Vec<Uuid>, Vec<Uuid>) = (uuids("api_key"), uuids("access"));
+        if !keys.is_empty() {
+            (found.api_keys, found.api_keys_gone) = api_key::read_changed(&mut *connection, &keys).await?;
+        }
+        if !access.is_empty() {
+            found.access = tenant_access::read_changed(&mut *connection, &access).await?;
+        }
+        if changed.iter().any(|(kind, _)| kind == "http") {
+            found.http = Some(http_override::read(&mut *connection).await?.1);
+        }
+        if changed.iter().any(|(kind, _)| kind == "identity") {
+            found.identity_keys = Some(self.identity_keys_on(&mut *connection, "").await?);
+        }
         let names: Vec<String> = changed.into_iter().filter(|(kind, _)| kind == "login").map(|(_, name)| name).collect();
         if names.is_empty() {
-            return Ok(Changes { tiers, tenants, adoptions, ..Changes::default() });
+            return Ok(found);
         }
         let sql = format!("SELECT {}, sealed_verifier FROM login WHERE name = ANY ($1)", login::COLUMNS);
         let rows: Vec<FeedLoginRow> =
             sqlx::query_as(AssertSqlSafe(sql)).bind(&names).fetch_all(&mut *connection).await.doing(DOING)?;
         let logins = rows.into_iter().map(|row| self.feed_login(row)).collect::<Result<Vec<_>, _>>()?;
         let gone = names.into_iter().filter(|name| logins.iter().all(|login| login.name.as_str() != name));
-        let logins_gone = gone.map(|name| parse("login", name)).collect::<Result<_, _>>()?;
-        Ok(Changes { tiers, tenants, logins, logins_gone, adoptions })
+        found.logins_gone = gone.map(|name| parse("login", name)).collect::<Result<_, _>>()?;
+        found.logins = logins;
+        Ok(found)
     }
 
     /// A page of the tenants that are not deleted, by id, after `after`; at most [`FEED_PAGE`].
@@ -271,7 +306,7 @@ impl Store {
         key: KeyType,
     ) -> Result<Vec<SnapshotTenant>, StoreError> {
         let sql = format!(
-            "SELECT {}, t.sealed_capability, t.sealed_password FROM tenant t
+            "SELECT {}, {DOMAINS}, t.sealed_capability, t.sealed_password FROM tenant t
              WHERE t.state <> 'deleted' AND t.id > $1 ORDER BY t.id LIMIT {FEED_PAGE}",
             tenant::COLUMNS
         );
@@ -286,7 +321,7 @@ impl Store {
     /// The tenants deleted lately, the newest first.
     pub async fn feed_tombstones(&self, key: KeyType) -> Result<Vec<SnapshotTenant>, StoreError> {
         let sql = format!(
-            "SELECT {}, t.sealed_capability, t.sealed_password FROM tenant t
+            "SELECT {}, {DOMAINS}, t.sealed_capability, t.sealed_password FROM tenant t
              WHERE t.state = 'deleted' AND t.changed_at > now() - make_interval(days => {TOMBSTONE_DAYS})
              ORDER BY t.changed_at DESC LIMIT {TOMBSTONES_MAX}",
             tenant::COLUMNS
@@ -304,7 +339,7 @@ impl Store {
         rows.into_iter().map(|row| self.feed_login(row)).collect()
     }
 
-    /// Forgets positions past their age, and the traces of logins that went before every position that is left.
+    /// Forgets positions past their age, and the traces of what changed before every position that is left.
     pub async fn forget_positions(&self) -> Result<(), StoreError> {
         const DOING: &str = "forget old positions of the feed";
         sqlx::query("DELETE FROM feed_position WHERE at < now() - make_interval(hours => $1)")
@@ -313,7 +348,8 @@ impl Store {
             .await
             .doing(DOING)?;
         sqlx::query(
-            "DELETE FROM change c WHERE kind = 'login' AND NOT EXISTS (SELECT FROM login l WHERE l.name = c.id)
+            "DELETE FROM change c WHERE (kind IN ('api_key', 'access')
+                     OR kind = 'login' AND NOT EXISTS (SELECT FROM login l WHERE l.name = c.id))
                  AND xid < (SELECT min(pg_snapshot_xmin(snapshot)) FROM feed_position)",
         )
         .execute(&self.pool)
@@ -331,7 +367,8 @@ impl Store {
             _ => Secrets::default(),
         };
         let secret = capability.map(|capability| hex(capability.expose())).or(password).map(Secret::new);
-        Ok(SnapshotTenant { id, slug, tier, state, placement, limits, register, secret })
+        let domains = row.domains.into_iter().map(|host| parse("host name", host)).collect::<Result<_, _>>()?;
+        Ok(SnapshotTenant { id, slug, tier, state, placement, limits, register, secret, domains })
     }
 
     fn feed_login(&self, row: FeedLoginRow) -> Result<SnapshotLogin, StoreError> {
@@ -349,6 +386,11 @@ impl Changes {
             && self.logins.is_empty()
             && self.logins_gone.is_empty()
             && self.adoptions.is_empty()
+            && self.api_keys.is_empty()
+            && self.api_keys_gone.is_empty()
+            && self.access.is_empty()
+            && self.http.is_none()
+            && self.identity_keys.is_none()
     }
 }
 

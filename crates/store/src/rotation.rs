@@ -67,7 +67,7 @@ pub struct SealedColumn {
 }
 
 /// In the order in which they are sealed anew. The canary is the last: as long as it is under the old key, that key is needed.
-pub const SEALED_COLUMNS: [SealedColumn; 6] = [
+pub const SEALED_COLUMNS: [SealedColumn; 7] = [
     SealedColumn {
         table: "tenant",
         column: "sealed_capability",
@@ -102,6 +102,13 @@ pub const SEALED_COLUMNS: [SealedColumn; 6] = [
         key: "name",
         key_type: "text",
         context: |name| format!("adopt:{name}"),
+    },
+    SealedColumn {
+        table: "identity_key",
+        column: "sealed_secret",
+        key: "kid",
+        key_type: "text",
+        context: crate::identity_key::context,
     },
     SealedColumn {
         table: "vault_canary",

@@ -13,6 +13,7 @@ pub(crate) fn tenant(number: u32, slug: &str, state: TenantState) -> SnapshotTen
         placement: Placement { isolation: Isolation::Row, place: place(), role: "app".to_owned() },
         limits: LimitOverrides::default(),
         register: format!("register of {number}"),
+        domains: Vec::new(),
         secret: (state != TenantState::Deleted).then(|| Secret::new("00".repeat(32))),
     }
 }
@@ -28,12 +29,23 @@ pub(crate) fn snapshot(tenants: Vec<SnapshotTenant>, logins: Vec<SnapshotLogin>)
         application_password: None,
         clusters: Vec::new(),
         issuers: Vec::new(),
+        http: None,
+        identity_keys: None,
     };
-    Snapshot { cursor: Cursor(1), installation, tiers: Vec::new(), tenants, logins, adoption: SnapshotAdoption::default() }
+    Snapshot {
+        cursor: Cursor(1),
+        installation,
+        tiers: Vec::new(),
+        tenants,
+        logins,
+        adoption: SnapshotAdoption::default(),
+        api_keys: Vec::new(),
+        access: Vec::new(),
+    }
 }
 
 fn delta(tenants: Vec<SnapshotTenant>) -> Delta {
-    Delta { cursor: Cursor(2), tiers: None, tenants, logins: Vec::new(), logins_gone: Vec::new(), adoption: None }
+    Delta { cursor: Cursor(2), tenants, ..Delta::default() }
 }
 
 fn login(name: &str, scope: LoginScope) -> SnapshotLogin {

@@ -83,6 +83,9 @@ fn issuer(algorithms: &[Algorithm]) -> Issuer {
         issuer: "https://id.example".to_owned(),
         audience: "helpdesk".to_owned(),
         tenant_claim: "tenant".to_owned(),
+        subject_claim: "sub".to_owned(),
+        roles_claim: None,
+        tenants: None,
         algorithms: algorithms.to_vec(),
         keys: Keys::Set(String::new()),
     }

@@ -145,7 +145,7 @@ impl Gateway {
 
 fn read_config(path: &Path) -> anyhow::Result<config::Gateway> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(Config::parse_gateway(&path.display().to_string(), &text)?),
+        Ok(text) => Ok(Config::parse_gateway(&path.display().to_string(), &text)?.0),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(config::Gateway::default()),
         Err(error) => Err(Failure::new(format!("cannot read `{}`: {error}", path.display())).into()),
     }

@@ -1,22 +1,33 @@
-//! `guardian key`: the master key that secrets are sealed under.
+//! `guardian key`: the master key that secrets are sealed under, and the keys that sign identities.
 
 use guardian_client::Client;
-use guardian_model::api::MasterKeys;
+use guardian_model::{
+    access_api::{IdentityKeyStage, IdentityKeyState, RotateIdentityKey},
+    api::MasterKeys,
+};
 
 use super::{confirm, follow};
 use crate::output::{Cell, Mark, Output, Table, time};
 
-/// Change the master key, and show which one seals
+/// Change the master key or the one that signs identities, and show which there are
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Key {
-    /// Seal every secret under the new master key, while everything runs
+    /// Seal every secret under the new master key, while everything runs; or let another key sign identities
     #[command(after_help = "Before: write the new key to a file, name it as control.master_key_file and the old one as
 control.master_key_file_previous, and start every control plane anew. After: take the old one out again.
 
 Examples:
   guardian key rotate
-  guardian key rotate --yes")]
+  guardian key rotate --yes
+  guardian key rotate --identity
+  guardian key rotate --identity --now --yes")]
     Rotate {
+        /// The key that signs identities: another is published, and signs ten minutes later
+        #[arg(long)]
+        identity: bool,
+        /// The present keys end at once, because somebody else may have one; what they signed is refused
+        #[arg(long, requires = "identity")]
+        now: bool,
         /// Do not ask first
         #[arg(long, short)]
         yes: bool,
@@ -24,13 +35,24 @@ Examples:
     /// Show which master key seals, and which control planes have which
     #[command(after_help = "Examples:\n  guardian key status")]
     Status,
+    /// Show where each key that signs identities stands
+    #[command(after_help = "Examples:\n  guardian key identity")]
+    Identity,
 }
 
 impl Key {
     pub(crate) async fn run(self, client: &Client, output: Output) -> anyhow::Result<()> {
         match self {
             Self::Status => output.result(&client.master_keys().await?, |keys| show(keys, output)),
-            Self::Rotate { yes } => {
+            Self::Identity => output.result(&client.identity_keys().await?, |keys| identities(keys, output)),
+            Self::Rotate { identity: true, now, yes } => {
+                if now && !yes {
+                    confirm::yes("End the keys that sign identities at once?", "--yes")?;
+                }
+                let keys = client.rotate_identity_key(&RotateIdentityKey { now }).await?;
+                output.result(&keys, |keys| identities(keys, output))
+            }
+            Self::Rotate { identity: false, now: _, yes } => {
                 if !yes {
                     confirm::yes("Seal every secret under the new master key?", "--yes")?;
                 }
@@ -62,6 +84,20 @@ fn show(keys: &MasterKeys, output: Output) -> anyhow::Result<()> {
             node.keys.join(", ").into(),
             Cell::marked(Some(mark), &node.sealing),
             time(node.seen_at).into(),
+        ]);
+    }
+    output.table(table)
+}
+
+fn identities(keys: &[IdentityKeyState], output: Output) -> anyhow::Result<()> {
+    let mut table = Table::new(["key", "state", "since (UTC)", "until (UTC)"]);
+    for key in keys {
+        let mark = (key.state == IdentityKeyStage::Signing).then_some(Mark::Good);
+        table.row([
+            (&key.kid).into(),
+            Cell::marked(mark, key.state.as_str()),
+            time(key.since).into(),
+            time(key.until).into(),
         ]);
     }
     output.table(table)

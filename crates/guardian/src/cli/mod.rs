@@ -3,13 +3,16 @@
 //! Everything about tenants goes through the API, by [`guardian_client`]; only `up`, `gateway`, `audit`, `init`, `psql`,
 //! `completions` and `generate` do something on this machine. No subcommand opens Guardian's own database.
 
+mod access;
 mod adopt;
+mod api_key;
 mod apply;
 mod audit;
 mod audit_log;
 mod completions;
 mod confirm;
 mod connect;
+mod domain;
 mod eject;
 mod export_config;
 mod follow;
@@ -23,6 +26,7 @@ mod migrate;
 mod operation;
 mod plan;
 mod psql;
+mod route;
 mod status;
 mod tenant;
 mod tier;
@@ -118,6 +122,14 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Login(login::Login),
     #[command(subcommand)]
+    ApiKey(api_key::ApiKey),
+    #[command(subcommand)]
+    Access(access::Access),
+    #[command(subcommand)]
+    Domain(domain::Domain),
+    #[command(subcommand)]
+    Route(route::Route),
+    #[command(subcommand)]
     Operation(operation::Operation),
     Psql(psql::Psql),
     Audit(Box<audit::Audit>),
@@ -166,6 +178,10 @@ impl Cli {
             Command::Tenant(command) => command.run(&global.client()?, output).await,
             Command::Tier(command) => command.run(&global.client()?, output).await,
             Command::Login(command) => command.run(&global.client()?, output).await,
+            Command::ApiKey(command) => command.run(&global.client()?, output).await,
+            Command::Access(command) => command.run(&global.client()?, output).await,
+            Command::Domain(command) => command.run(&global.client()?, output).await,
+            Command::Route(command) => command.run(&global.client()?, output).await,
             Command::Operation(command) => command.run(&global.client()?, output).await,
             Command::Psql(command) => command.run(&global.client()?, output).await,
             Command::Audit(command) => command.run(&global, output).await,

@@ -58,7 +58,6 @@ pub(crate) struct Put {
 
 /// A flag for each limit.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_field_names, reason = "they are the names of the limits")]
 struct LimitFlags {
     /// Clients of a tenant at one SQL gateway at once
     #[arg(long, value_name = "N")]
@@ -87,6 +86,30 @@ struct LimitFlags {
     /// Seconds after which a server connection is not used again
     #[arg(long, value_name = "S")]
     server_connection_age_s_max: Option<u32>,
+    /// Requests of a tenant a minute, at the API gateway
+    #[arg(long, value_name = "N")]
+    requests_per_minute_max: Option<u32>,
+    /// Requests of a tenant that may come at once after a pause
+    #[arg(long, value_name = "N")]
+    request_burst_max: Option<u32>,
+    /// Requests of a tenant that are served at once
+    #[arg(long, value_name = "N")]
+    requests_at_once_max: Option<u32>,
+    /// Requests of a tenant that wait for their turn at once
+    #[arg(long, value_name = "N")]
+    request_queue_len_max: Option<u32>,
+    /// Milliseconds a request waits for its turn
+    #[arg(long, value_name = "MS")]
+    request_queue_wait_ms_max: Option<u32>,
+    /// Requests of a tenant a day
+    #[arg(long, value_name = "N")]
+    requests_per_day_max: Option<u32>,
+    /// Requests of a tenant a month
+    #[arg(long, value_name = "N")]
+    requests_per_month_max: Option<u32>,
+    /// Requests at once that every upstream keeps free for a tenant
+    #[arg(long, value_name = "N")]
+    requests_reserved: Option<u32>,
 }
 
 impl From<LimitFlags> for LimitOverrides {
@@ -102,6 +125,14 @@ impl From<LimitFlags> for LimitOverrides {
             idle_in_transaction_ms_max: flags.idle_in_transaction_ms_max,
             lock_wait_ms_max: flags.lock_wait_ms_max,
             server_connection_age_s_max: flags.server_connection_age_s_max,
+            requests_per_minute_max: flags.requests_per_minute_max,
+            request_burst_max: flags.request_burst_max,
+            requests_at_once_max: flags.requests_at_once_max,
+            request_queue_len_max: flags.request_queue_len_max,
+            request_queue_wait_ms_max: flags.request_queue_wait_ms_max,
+            requests_per_day_max: flags.requests_per_day_max,
+            requests_per_month_max: flags.requests_per_month_max,
+            requests_reserved: flags.requests_reserved,
         }
     }
 }

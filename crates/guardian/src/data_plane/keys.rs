@@ -29,7 +29,7 @@ pub(super) fn believed(issuers: &[Issuer], fetched: &KeySets) -> Vec<(Issuer, St
     let with_keys = |issuer: &Issuer| {
         let set = match &issuer.keys {
             Keys::Set(set) => set.clone(),
-            Keys::Url(_) => fetched.get(&issuer.name)?.clone(),
+            Keys::Url(_) | Keys::Discovery => fetched.get(&issuer.name)?.clone(),
         };
         Some((issuer.clone(), set))
     };
@@ -61,8 +61,12 @@ impl Sets {
         while !stop.is_cancelled() {
             let issuers = directory.view().installation.issuers.clone();
             for issuer in &issuers {
-                let Keys::Url(url) = &issuer.keys else { continue };
-                match fetch(&http, url).await {
+                let fetched = match &issuer.keys {
+                    Keys::Set(_) => continue,
+                    Keys::Url(url) => fetch(&http, url).await,
+                    Keys::Discovery => discover(&http, &issuer.issuer).await,
+                };
+                match fetched {
                     Ok(set) => drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(issuer.name.clone(), set)),
                     Err(error) => tracing::warn!(
                         issuer = issuer.name,
@@ -84,6 +88,24 @@ impl Sets {
             }
         }
     }
+}
+
+/// What `OpenID` Connect discovery says, as far as it matters here.
+#[derive(serde::Deserialize)]
+struct Discovered {
+    issuer: String,
+    jwks_uri: String,
+}
+
+/// Finds the key set of an issuer. What is found has to name this issuer, or another could stand in for it; and a key set
+/// found over TLS is fetched over TLS.
+async fn discover(http: &reqwest::Client, issuer: &str) -> anyhow::Result<String> {
+    let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+    let found: Discovered = serde_json::from_str(&fetch(http, &url).await?).context("it is no OpenID Connect discovery")?;
+    anyhow::ensure!(found.issuer == issuer, "what is found at `{url}` is of another issuer");
+    let is_as_safe = found.jwks_uri.starts_with("https://") || issuer.starts_with("http://");
+    anyhow::ensure!(is_as_safe, "`jwks_uri` at `{url}` is not `https://`");
+    fetch(http, &found.jwks_uri).await
 }
 
 async fn fetch(http: &reqwest::Client, url: &str) -> anyhow::Result<String> {

@@ -6,6 +6,7 @@ mod adoption;
 mod audit;
 mod error;
 mod gateway;
+mod http;
 mod issuer;
 mod migrations;
 mod schema;
@@ -18,6 +19,7 @@ pub use adoption::{Adoption, Backfill, Parent};
 pub use audit::AuditSchedule;
 pub use error::ConfigError;
 pub use gateway::{Gateway, Tls};
+pub use http::{Http, HttpTls, NamedCertificate};
 pub use issuer::{Algorithm, Issuer, IssuerDeclaration, Keys};
 pub use migrations::{PARALLEL_MAX, REST_RING, Ring, Rollout, SHARED_RING, SharedTurn};
 pub use schema::json_schema;
@@ -49,6 +51,9 @@ pub struct Config {
     /// The SQL gateway.
     #[serde(default)]
     pub gateway: Gateway,
+    /// The API gateway.
+    #[serde(default)]
+    pub http: Http,
     /// The audit of the shared tables on a schedule.
     #[serde(default)]
     pub audit: AuditSchedule,
@@ -223,16 +228,20 @@ impl Config {
         Ok(config)
     }
 
-    /// Reads and checks `[gateway]` alone, for a gateway that runs by itself; the rest of the file is not looked at.
-    pub fn parse_gateway(file: &str, text: &str) -> Result<Gateway, ConfigError> {
+    /// Reads and checks `[gateway]` and `[http]` alone, for a gateway that runs by itself; the rest of the file is not looked
+    /// at.
+    pub fn parse_gateway(file: &str, text: &str) -> Result<(Gateway, Http), ConfigError> {
         #[derive(Deserialize)]
         struct Only {
             #[serde(default)]
             gateway: Gateway,
+            #[serde(default)]
+            http: Http,
         }
-        let Only { gateway } = toml::from_str(text).map_err(|source| ConfigError::from_toml(file, text, &source))?;
-        gateway.check().map_err(|(key, problem)| ConfigError::new(file, text, &key, &problem))?;
-        Ok(gateway)
+        let Only { gateway, http } = toml::from_str(text).map_err(|source| ConfigError::from_toml(file, text, &source))?;
+        let checked = gateway.check().and_then(|()| http.check());
+        checked.map_err(|(key, problem)| ConfigError::new(file, text, &key, &problem))?;
+        Ok((gateway, http))
     }
 
     /// Whether Guardian has to run a cluster of its own.
@@ -318,13 +327,12 @@ impl Config {
             }
         }
         self.gateway.check()?;
+        self.http.check()?;
         self.migrations.check()?;
         if let Some(adoption) = &self.adoption {
             adoption.check(name)?;
         }
-        for (name, issuer) in &self.issuers {
-            issuer.check(name)?;
-        }
+        issuer::check_all(&self.issuers)?;
         for (name, tier) in &self.tiers {
             if tier.weight == 0 || tier.weight > WEIGHT_MAX {
                 return Err((format!("tiers.{name}.weight"), format!("must be 1 to {WEIGHT_MAX}")));

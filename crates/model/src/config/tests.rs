@@ -122,3 +122,113 @@ fn a_tenant_belongs_to_the_first_ring_that_holds_it() {
     let early = (0..1000).filter(|number| rollout.ring_of(&tenant(*number, "globex", "free")) == "early").count();
     assert_eq!(early, 100);
 }
+
+const HTTP: &str = "[http]\nenabled = true\n[http.upstreams.app]\nservers = [\"http://127.0.0.1:9000\"]\n";
+
+fn with_http(more: &str) -> String {
+    format!("{MINIMAL}{HTTP}{more}")
+}
+
+fn with_route(route: &str) -> String {
+    with_http(&format!("[[http.routes]]\nname = \"tickets\"\nupstream = \"app\"\n{route}\n"))
+}
+
+#[test]
+fn a_route_says_what_it_needs() {
+    let good = with_route("path = \"/tickets/{id}\"\nmethods = [\"GET\"]\npermission = \"ticket.read\"");
+    let route = Config::parse("guardian.toml", &good).unwrap().http.routes.remove(0);
+    assert!(route.takes(crate::http::HttpMethod::Get) && !route.takes(crate::http::HttpMethod::Post));
+    Config::parse("guardian.toml", &with_route("path = \"/\"\npublic = true")).unwrap();
+    for (wrong, problem) in [
+        ("path = \"/\"", "either `permission = \"ticket.read\"`, or `public = true`"),
+        ("path = \"/\"\npublic = true\npermission = \"ticket.read\"", "either `permission"),
+        ("path = \"/\"\npermission = \"Ticket.Read\"", "is no permission"),
+        ("path = \"/a//b\"\npublic = true", "`http.routes.tickets.path`: may not have `//`"),
+        ("path = \"/{tenant}\"\npublic = true", "`tenant_path = true`"),
+        ("path = \"/\"\npublic = true\nmethods = [\"TRACE\"]", "unknown variant `TRACE`"),
+        ("path = \"/\"\npublic = true\nhosts = [\"Acme.com\"]", "is no host name"),
+        ("path = \"/\"\npublic = true\nrequests_per_minute_max = 0", "must be 1 or more"),
+        ("path = \"/\"\npublic = true\npermision = \"x\"", "did you mean `permission`"),
+    ] {
+        let message = refusal(&with_route(wrong));
+        assert!(message.contains(problem), "{message}");
+    }
+}
+
+#[test]
+fn two_routes_do_not_take_the_same_requests() {
+    let second = |route: &str| {
+        let first = with_route("path = \"/tickets/{id}\"\nmethods = [\"GET\"]\npermission = \"ticket.read\"");
+        format!("{first}[[http.routes]]\nname = \"second\"\nupstream = \"app\"\npublic = true\n{route}\n")
+    };
+    for good in [
+        "path = \"/tickets/{id}\"\nmethods = [\"POST\"]",
+        "path = \"/tickets/{id}/close\"",
+        "path = \"/tickets/{id}\"\nhosts = [\"a.example\"]",
+    ] {
+        Config::parse("guardian.toml", &second(good)).unwrap();
+    }
+    let message = refusal(&second("path = \"/tickets/{other}\""));
+    assert!(message.contains("`http.routes.second.path`: the route `tickets` takes the same requests"), "{message}");
+}
+
+#[test]
+fn the_api_gateway_refuses_what_makes_no_sense() {
+    for (wrong, problem) in [
+        ("listen = \"0.0.0.0:8080\"", "`http.listen`: API keys would cross the network in clear"),
+        ("tenant_header = \"Host\"", "`http.tenant_header`: `Host` means something else"),
+        ("tenant_header = \"guardian-tenant\"", "means something else"),
+        ("host_suffix = \"10.0.0.1\"", "could be an address"),
+        ("trusted_proxies = [\"10.0.0.0/33\"]", "is no address or network"),
+        ("headers_max = 0", "`http.headers_max`: must be 1 or more"),
+        ("identity = { seconds = 5 }", "`http.identity.seconds`: must be 10 to 3600"),
+        ("identity = { audience = \"\" }", "may not be empty"),
+        ("upstreams = { app = { servers = [] } }", "name a server"),
+        ("upstreams = { app = { servers = [\"127.0.0.1:9000\"] } }", "is no server"),
+        ("upstreams = { app = { servers = [\"http://a\"], tiers = [\"free\"] } }", "goes with `tiers` or `tenants`"),
+        ("upstreams = { app = { servers = [\"http://a\"], authorities = \"x\" } }", "did you mean `authorities_file`"),
+        ("upstreams = { app = { servers = [\"http://a\"], instead_of = \"b\", tiers = [\"free\"] } }", "there is no"),
+    ] {
+        let message = refusal(&format!("{MINIMAL}[http]\n{wrong}\n"));
+        assert!(message.contains(problem), "{wrong}: {message}");
+    }
+    let both = with_http(
+        "[http.upstreams.big]\nservers = [\"http://b\"]\ninstead_of = \"app\"\ntiers = [\"pro\"]\n\
+         [http.upstreams.other]\nservers = [\"http://c\"]\ninstead_of = \"app\"\ntiers = [\"pro\"]\n",
+    );
+    assert!(refusal(&both).contains("`big` serves some of the same tenants"));
+}
+
+#[test]
+fn a_tenant_has_one_issuer() {
+    let issuer =
+        |name: &str, more: &str| format!("[issuers.{name}]\nissuer = \"https://{name}\"\naudience = \"a\"\n{more}\n");
+    let good = format!("{MINIMAL}{}", issuer("edge", "oidc = true\ntenants = [\"acme\"]"));
+    let declared = Config::parse("guardian.toml", &good).unwrap().issuers.remove("edge").unwrap();
+    assert_eq!((declared.subject_claim.as_str(), declared.roles_claim), ("sub", None));
+    let twice = format!("{good}{}", issuer("other", "oidc = true\ntenants = [\"acme\"]"));
+    assert!(refusal(&twice).contains("`acme` is pinned to [issuers.edge] already"));
+    for (wrong, problem) in [
+        ("", "give one of `jwks_url`, `jwks_file` and `oidc = true`"),
+        ("oidc = true\njwks_file = \"x\"", "finds the keys by itself"),
+        ("oidc = true\ntenants = []", "names nobody"),
+        ("oidc = true\nroles_claim = \"\"", "may not be empty"),
+    ] {
+        let message = refusal(&format!("{MINIMAL}{}", issuer("edge", wrong)));
+        assert!(message.contains(problem), "{message}");
+    }
+}
+
+#[test]
+fn ten_thousand_routes_are_checked_as_one() {
+    use std::fmt::Write as _;
+    let mut text = with_http("");
+    for number in 0..10_000 {
+        let _ = write!(
+            text,
+            "[[http.routes]]\nname = \"r{number}\"\nupstream = \"app\"\npath = \"/v{}/things{number}/{{id}}\"\npermission = \"thing.read\"\n",
+            number % 7
+        );
+    }
+    assert_eq!(Config::parse("guardian.toml", &text).unwrap().http.routes.len(), 10_000);
+}

@@ -3,13 +3,18 @@
 //!
 //! No endpoint takes a command, a path or SQL to execute.
 
+mod access;
 mod adoption;
+mod api_keys;
 mod audit_log;
 mod audits;
+mod domains;
 mod doors;
 pub(crate) mod gateway_events;
 mod hardening;
 mod health;
+mod http;
+mod identity_keys;
 mod imports;
 mod incidents;
 mod keys;
@@ -51,6 +56,11 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(keys::routes())
         .merge(tokens::routes())
         .merge(logins::routes())
+        .merge(api_keys::routes())
+        .merge(access::routes())
+        .merge(domains::routes())
+        .merge(http::routes())
+        .merge(identity_keys::routes())
         .merge(snapshot::routes())
         .merge(gateway_events::routes())
         .merge(observations::routes())

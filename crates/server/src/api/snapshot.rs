@@ -87,15 +87,17 @@ async fn send(state: &AppState, mut whole: Whole, parts: &Parts) -> Result<(), S
     text.extend_from_slice(b",\"tenants\":[");
     let mut is_first = true;
     while let Some(page) = whole.tenants().await.map_err(FeedError::from)? {
-        for tenant in &page {
-            if !std::mem::take(&mut is_first) {
-                text.push(b',');
-            }
-            serde_json::to_writer(&mut text, tenant)?;
-            if text.len() >= PART_BYTES {
-                give(parts, std::mem::take(&mut text)).await?;
-            }
-        }
+        items(&mut text, &page, &mut is_first, parts).await?;
+    }
+    text.extend_from_slice(b"],\"api_keys\":[");
+    is_first = true;
+    while let Some(page) = whole.api_keys().await.map_err(FeedError::from)? {
+        items(&mut text, &page, &mut is_first, parts).await?;
+    }
+    text.extend_from_slice(b"],\"access\":[");
+    is_first = true;
+    while let Some(page) = whole.access().await.map_err(FeedError::from)? {
+        items(&mut text, &page, &mut is_first, parts).await?;
     }
     text.push(b']');
     // After the tenants, so that every tenant's tier is among them.
@@ -104,6 +106,25 @@ async fn send(state: &AppState, mut whole: Whole, parts: &Parts) -> Result<(), S
     field(&mut text, "adoption", &whole.adoption().await.map_err(FeedError::from)?)?;
     text.push(b'}');
     give(parts, text).await
+}
+
+/// Some of the items of a list, whose parts go out as they fill.
+async fn items<T: Serialize + Sync>(
+    text: &mut Vec<u8>,
+    page: &[T],
+    is_first: &mut bool,
+    parts: &Parts,
+) -> Result<(), SendError> {
+    for item in page {
+        if !std::mem::take(is_first) {
+            text.push(b',');
+        }
+        serde_json::to_writer(&mut *text, item)?;
+        if text.len() >= PART_BYTES {
+            give(parts, std::mem::take(text)).await?;
+        }
+    }
+    Ok(())
 }
 
 fn field(text: &mut Vec<u8>, name: &str, value: &impl Serialize) -> Result<(), SendError> {

@@ -9,6 +9,7 @@ use std::{
 use guardian_model::{
     ClusterName, Config,
     config::{Issuer, IssuerDeclaration, Keys, LOCAL},
+    http::SnapshotHttp,
     snapshot::{Secret, ServerTls, SnapshotCluster, SnapshotInstallation},
 };
 use guardian_postgres::connect::{Address, Clusters};
@@ -66,12 +67,25 @@ pub(super) fn read(
     });
     let issuers = config.issuers.iter().map(|(name, declared)| issuer(name, declared, folder));
     Ok(SnapshotInstallation {
+        http: config.http.enabled.then(|| http(config, folder)).transpose()?,
+        identity_keys: None,
         application: config.application.name.clone(),
         shared: config.shared_place(),
         application_password: password,
         clusters: servers.collect::<Result<_, _>>()?,
         issuers: issuers.collect::<Result<_, _>>()?,
     })
+}
+
+/// What the API gateway runs on, with the files that its upstreams name.
+fn http(config: &Config, folder: &Path) -> Result<SnapshotHttp, InstallationError> {
+    let mut http = config.http.declared();
+    for (name, upstream) in &mut http.upstreams {
+        if let Some(file) = &upstream.authorities_file {
+            upstream.authorities = Some(text(&format!("http.upstreams.{name}.authorities_file"), &folder.join(file))?);
+        }
+    }
+    Ok(http)
 }
 
 /// How to speak to a server, by the administrator's URL. The weaker modes of PostgreSQL's clients stop no one who can
@@ -115,14 +129,18 @@ fn issuer(name: &str, declared: &IssuerDeclaration, folder: &Path) -> Result<Iss
             }
             Keys::Set(set)
         }
-        // `Config::parse` has refused a declaration with neither.
-        (None, url) => Keys::Url(url.clone().unwrap_or_default()),
+        // `Config::parse` has refused a declaration with neither, unless it says `oidc`.
+        (None, None) => Keys::Discovery,
+        (None, Some(url)) => Keys::Url(url.clone()),
     };
     Ok(Issuer {
         name: name.to_owned(),
         issuer: declared.issuer.clone(),
         audience: declared.audience.clone(),
         tenant_claim: declared.tenant_claim.clone(),
+        subject_claim: declared.subject_claim.clone(),
+        roles_claim: declared.roles_claim.clone(),
+        tenants: declared.tenants.clone(),
         algorithms: declared.algorithms.clone(),
         keys,
     })

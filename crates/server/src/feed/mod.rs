@@ -10,12 +10,15 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use guardian_model::{
-    Config, KeyType,
+    ApiKeyId, Config, KeyType, TenantId,
     adoption::SnapshotAdoption,
+    api_key::SnapshotApiKey,
+    http::{HttpOverride, Merged, SnapshotHttp, SnapshotIdentityKeys},
     snapshot::{Cursor, Delta, Secret, Snapshot, SnapshotInstallation, SnapshotTenant},
+    tenant_access::SnapshotAccess,
 };
 use guardian_postgres::connect::Clusters;
-use guardian_store::{ChangeCalls, Changes, FEED_PAGE, Position, Store, StoreError};
+use guardian_store::{ACCESS_PAGE, ChangeCalls, Changes, FEED_PAGE, KEYS_PAGE, Position, Store, StoreError};
 use tokio::{
     sync::{Mutex, OnceCell, watch},
     time::{Instant, sleep, timeout_at},
@@ -30,6 +33,8 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const GATHER: Duration = Duration::from_millis(5);
 /// How often positions past their age are forgotten.
 const FORGET_INTERVAL: Duration = Duration::from_mins(10);
+/// How often it is asked whether the next key that signs identities has its turn.
+const TEND_INTERVAL: Duration = Duration::from_secs(10);
 /// Deltas kept for those who are not quite up to date.
 const RECENT_MAX: usize = 256;
 /// How long one who is up to date may wait for the next change.
@@ -99,6 +104,8 @@ impl Publisher {
         }
         let installation = self.installation().await?;
         let text = serde_json::to_vec(installation).expect("an installation has string keys and no maps of other keys");
+        // There is a key before anybody asks for it.
+        self.0.store.tend_identity_keys().await?;
         let begun = self.0.store.begin_feed(digest(&SHA256, &text).as_ref()).await?;
         let cursor = begun.cursor;
         *position = Some(begun);
@@ -117,11 +124,36 @@ impl Publisher {
         Ok(installation::read(config, folder, clusters, Some(Secret::new(password.as_str())))?)
     }
 
+    /// What the file says of the API gateway; `None` when none is declared.
+    pub async fn declared_http(&self) -> Result<Option<&SnapshotHttp>, FeedError> {
+        Ok(self.installation().await?.http.as_ref())
+    }
+
+    /// What is in force of it, with what was declared over the API.
+    pub async fn http(&self) -> Result<Option<SnapshotHttp>, FeedError> {
+        let Some(declared) = self.declared_http().await? else { return Ok(None) };
+        let (_, over) = self.0.store.http_override().await?;
+        Ok(Some(merged(declared, &over)))
+    }
+
+    /// What the claim `iss` of the installation's own identities is.
+    pub fn identity_issuer(&self) -> String {
+        format!("guardian/{}", self.0.config.application.name)
+    }
+
+    /// The installation, with what can change in it as it is now.
+    async fn installation_now(&self) -> Result<SnapshotInstallation, FeedError> {
+        let mut installation = self.installation().await?.clone();
+        installation.http = self.http().await?;
+        installation.identity_keys = Some(self.0.store.identity_keys(&self.identity_issuer()).await?);
+        Ok(installation)
+    }
+
     /// Looks for changes until told to stop.
     pub async fn run(&self, stop: &CancellationToken) {
         let store = &self.0.store;
         let mut calls = None;
-        let mut forget_at = Instant::now();
+        let (mut forget_at, mut tend_at) = (Instant::now(), Instant::now());
         while !stop.is_cancelled() {
             if let Err(error) = self.look().await {
                 tracing::warn!(%error, "cannot look for changes to publish; trying again");
@@ -140,6 +172,12 @@ impl Publisher {
                 forget_at = Instant::now() + FORGET_INTERVAL;
                 if let Err(error) = store.forget_positions().await {
                     tracing::warn!(%error, "cannot forget old positions of the feed; trying again");
+                }
+            }
+            if Instant::now() >= tend_at {
+                tend_at = Instant::now() + TEND_INTERVAL;
+                if let Err(error) = store.tend_identity_keys().await {
+                    tracing::warn!(%error, "cannot tend the keys that sign identities; trying again");
                 }
             }
             pause(GATHER, stop).await;
@@ -197,7 +235,23 @@ impl Publisher {
         let tiers = self.0.store.tiers().await?;
         let logins = self.0.store.feed_logins().await?;
         let adoption = self.adoption().await?;
-        Ok(Snapshot { cursor: whole.cursor, installation: whole.installation, tiers, tenants, logins, adoption })
+        let (mut api_keys, mut access) = (Vec::new(), Vec::new());
+        while let Some(page) = whole.api_keys().await? {
+            api_keys.extend(page);
+        }
+        while let Some(page) = whole.access().await? {
+            access.extend(page);
+        }
+        Ok(Snapshot {
+            cursor: whole.cursor,
+            installation: whole.installation,
+            tiers,
+            tenants,
+            logins,
+            adoption,
+            api_keys,
+            access,
+        })
     }
 
     /// How far the application's adoption has come.
@@ -208,8 +262,15 @@ impl Publisher {
     /// The same in parts.
     pub(crate) async fn whole(&self) -> Result<Whole, FeedError> {
         let cursor = self.begin().await?;
-        let installation = self.installation().await?.clone();
-        Ok(Whole { publisher: self.clone(), cursor, installation, next: Part::Tombstones })
+        let installation = self.installation_now().await?;
+        Ok(Whole {
+            publisher: self.clone(),
+            cursor,
+            installation,
+            next: Part::Tombstones,
+            keys: Rest::First,
+            access: Rest::First,
+        })
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -245,10 +306,15 @@ impl Publisher {
     }
 
     fn delta(&self, cursor: Cursor, changes: Changes) -> Delta {
-        let Changes { tiers, tenants, logins, logins_gone, adoptions } = changes;
+        let Changes { tiers, tenants, logins, logins_gone, adoptions, api_keys, api_keys_gone, access, http, identity_keys } =
+            changes;
+        // `begin` has read what is declared.
+        let declared = self.0.installation.get().and_then(|installation| installation.http.as_ref());
+        let http = http.zip(declared).map(|(over, declared)| merged(declared, &over));
+        let identity_keys = identity_keys.map(|keys| SnapshotIdentityKeys { issuer: self.identity_issuer(), ..keys });
         let own = &self.0.config.application.name;
         let adoption = adoptions.into_iter().find(|(name, _)| name == own).map(|(_, adoption)| adoption);
-        Delta { cursor, tiers, tenants, logins, logins_gone, adoption }
+        Delta { cursor, tiers, tenants, logins, logins_gone, adoption, api_keys, api_keys_gone, access, http, identity_keys }
     }
 }
 
@@ -258,7 +324,39 @@ pub(crate) struct Whole {
     pub(crate) cursor: Cursor,
     pub(crate) installation: SnapshotInstallation,
     next: Part,
+    keys: Rest<ApiKeyId>,
+    access: Rest<TenantId>,
 }
+
+/// Which page comes next.
+#[derive(Clone, Copy)]
+enum Rest<Id> {
+    First,
+    After(Id),
+    Nothing,
+}
+
+impl<Id: Copy> Rest<Id> {
+    /// After which the page begins; `None` when there are no more.
+    fn begins(self) -> Option<Begins<Id>> {
+        match self {
+            Self::First => Some(Begins(None)),
+            Self::After(id) => Some(Begins(Some(id))),
+            Self::Nothing => None,
+        }
+    }
+
+    /// What comes after a page of this length, of which this is the last.
+    fn after(last: Option<Id>, len: usize, page: i64) -> Self {
+        match last {
+            Some(id) if i64::try_from(len).is_ok_and(|len| len == page) => Self::After(id),
+            Some(_) | None => Self::Nothing,
+        }
+    }
+}
+
+/// After which a page begins; `None`: with the first there is.
+struct Begins<Id>(Option<Id>);
 
 /// Which tenants come next.
 enum Part {
@@ -292,6 +390,31 @@ impl Whole {
         self.next = next;
         Ok(Some(page))
     }
+
+    /// The next page of API keys; `None` when there are no more.
+    pub(crate) async fn api_keys(&mut self) -> Result<Option<Vec<SnapshotApiKey>>, StoreError> {
+        let Some(Begins(after)) = self.keys.begins() else { return Ok(None) };
+        let page = self.publisher.store().feed_api_keys(after).await?;
+        self.keys = Rest::after(page.last().map(|last| last.id), page.len(), KEYS_PAGE);
+        Ok(Some(page))
+    }
+
+    /// The next page of tenants that say who may do what; `None` when there are no more.
+    pub(crate) async fn access(&mut self) -> Result<Option<Vec<SnapshotAccess>>, StoreError> {
+        let Some(Begins(after)) = self.access.begins() else { return Ok(None) };
+        let page = self.publisher.store().feed_access(after).await?;
+        self.access = Rest::after(page.last().map(|last| last.tenant), page.len(), ACCESS_PAGE);
+        Ok(Some(page))
+    }
+}
+
+/// The file's word with the API's in its place. What no longer fits is left out, and told.
+fn merged(declared: &SnapshotHttp, over: &HttpOverride) -> SnapshotHttp {
+    let Merged { http, left_out } = over.onto_leniently(declared);
+    for (route, conflict) in left_out {
+        tracing::warn!(route.name = %route, %conflict, "a route that was declared over the API no longer fits guardian.toml: it is refused");
+    }
+    http
 }
 
 async fn pause(duration: Duration, stop: &CancellationToken) {

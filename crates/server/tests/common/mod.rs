@@ -1,7 +1,12 @@
 //! A control plane in the test's own process, on real PostgreSQL.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -10,10 +15,13 @@ use axum::{
 };
 use guardian_lifecycle::Lifecycle;
 use guardian_model::{
-    Config, LoginName, LoginScope, Operation, OperationId, OperationKind, Permission, Place, Plan, Role, RunId, Slug, Step,
-    Tenant, TenantId, TenantState, Tier, TokenId,
+    ApiKeyId, Config, LoginName, LoginScope, Operation, OperationId, OperationKind, Permission, Place, Plan, Role, RunId,
+    Slug, Step, Tenant, TenantId, TenantState, Tier, TokenId,
     access::{Actor, Permit},
+    access_api::CreateApiKey,
     api::{CreateTenant, PutTier, Run, RunState},
+    config::Http,
+    tenant_access::{AccessChange, AccessGroup, AccessRole, AccessUser, BuiltIn},
 };
 use guardian_postgres::connect::Clusters;
 use guardian_server::{AppState, ConfigSource, router};
@@ -55,6 +63,7 @@ pub struct Subject {
     token: TokenId,
     login: String,
     run: Option<RunId>,
+    api_key: Option<ApiKeyId>,
 }
 
 impl Subject {
@@ -66,6 +75,12 @@ impl Subject {
             .replace("{token}", &self.token.to_string())
             .replace("{login}", &self.login)
             .replace("{run}", &self.run.map(|run| run.to_string()).unwrap_or_default())
+            .replace("{api_key}", &self.api_key.map(|key| key.to_string()).unwrap_or_default())
+            .replace("{role}", "spare")
+            .replace("{group}", "crew")
+            .replace("{subject}", "ada")
+            .replace("{route}", "tickets")
+            .replace("{host}", &format!("{}.example.com", self.tenant.slug))
     }
 
     /// The same with a tenant and an operation that do not exist.
@@ -101,7 +116,7 @@ impl World {
 
     /// The same with more in `guardian.toml`.
     pub async fn unborn_with(folder: PathBuf, more: &str) -> Self {
-        Self::configured(&Server::shared(), &unique("unborn"), None, folder, more).await
+        Self::configured(&Server::shared(), &unique("unborn"), None, folder, more, Http::default()).await
     }
 
     /// With everything on a server of the test's own, and no application.
@@ -110,7 +125,7 @@ impl World {
     }
 
     async fn on(server: &Server, database: &str, application: Option<TestDatabase>, folder: PathBuf) -> Self {
-        Self::configured(server, database, application, folder, "").await
+        Self::configured(server, database, application, folder, "", Http::default()).await
     }
 
     async fn configured(
@@ -119,13 +134,15 @@ impl World {
         application: Option<TestDatabase>,
         folder: PathBuf,
         more: &str,
+        http: Http,
     ) -> Self {
         let control = server.database("control").await;
         let (vault, _) = Vault::generate().unwrap();
         let store = Store::open(control.options(), vault).await.unwrap();
         let text = std::fs::read_to_string(format!("{HELPDESK}/guardian.toml")).unwrap();
         let named = format!("name = \"{}\"\ndatabase = \"{database}\"", unique("helpdesk"));
-        let config = Config::parse("guardian.toml", &(text.replace("name = \"helpdesk\"", &named) + more)).unwrap();
+        let mut config = Config::parse("guardian.toml", &(text.replace("name = \"helpdesk\"", &named) + more)).unwrap();
+        config.http = http;
         store.declare_tiers(&config.declared_tiers()).await.unwrap();
         let administrators = BTreeMap::from([("local".parse().unwrap(), server.options("postgres"))]);
         let clusters = Clusters::new(administrators);
@@ -139,7 +156,15 @@ impl World {
 
     /// The same, hardened over the API.
     pub async fn hardened() -> Self {
-        let mut world = Self::new().await;
+        Self::hardened_with(Http::default()).await
+    }
+
+    /// The same with an API gateway.
+    pub async fn hardened_with(http: Http) -> Self {
+        let server = Server::shared();
+        let application = server.helpdesk().await;
+        let database = application.name.clone();
+        let mut world = Self::configured(&server, &database, Some(application), PathBuf::from(HELPDESK), "", http).await;
         let run = world.run("/v1/hardening").await;
         assert_eq!(run.state, RunState::Done, "{:?}", run.error);
         world.run = Some(run.id);
@@ -241,6 +266,42 @@ impl World {
         Subject { operation, ..subject }
     }
 
+    /// A tenant with an API key, roles, a group, a user and a host name.
+    pub async fn with_access(&self, hint: &str) -> Subject {
+        let subject = self.tenant(hint).await;
+        let (tenant, none) = (subject.tenant.id, BuiltIn::default());
+        let write = permit(Permission::AccessWrite, Some(tenant));
+        let role = |name: &str| AccessRole {
+            name: name.parse().unwrap(),
+            permissions: BTreeSet::from(["ticket.read".parse().unwrap()]),
+        };
+        let roles = BTreeSet::from(["own".parse().unwrap()]);
+        for change in [
+            AccessChange::PutRole(role("own")),
+            AccessChange::PutRole(role("spare")),
+            AccessChange::PutGroup(AccessGroup { name: "crew".parse().unwrap(), roles: roles.clone() }),
+            AccessChange::PutUser(AccessUser {
+                subject: "ada".parse().unwrap(),
+                roles: roles.clone(),
+                groups: BTreeSet::new(),
+            }),
+        ] {
+            self.store.change_access(&write, tenant, &none, change).await.unwrap();
+        }
+        let body = CreateApiKey {
+            name: "robot".to_owned(),
+            roles,
+            permissions: None,
+            requests_per_minute_max: None,
+            lives_seconds: None,
+        };
+        let made = self.store.create_api_key(&write, tenant, &none, &body).await.unwrap();
+        let host = subject.fill("{host}").parse().unwrap();
+        let domains = permit(Permission::TenantWrite, Some(tenant));
+        self.store.add_domain(&domains, tenant, &host, None).await.unwrap();
+        Subject { api_key: Some(made.key.id), ..subject }
+    }
+
     async fn subject(&self, tenant: Tenant, operation: Operation) -> Subject {
         let tier = self.tier().await;
         let tokens = permit(Permission::TokenWrite, None);
@@ -249,7 +310,7 @@ impl World {
         let logins = permit(Permission::LoginWrite, None);
         self.store.create_login(&logins, &login, LoginScope::Admin, Some("SCRAM-SHA-256$")).await.unwrap();
         let (tier, login) = (tier.name.to_string(), login.to_string());
-        Subject { tenant, operation, tier, token, login, run: self.run }
+        Subject { tenant, operation, tier, token, login, run: self.run, api_key: None }
     }
 
     /// A superuser's connection to the control database.

@@ -7,6 +7,7 @@ mod adoption;
 mod audit_log;
 mod feed;
 mod fixture;
+mod http;
 mod idempotency;
 mod imports;
 mod lists;

@@ -63,6 +63,7 @@ impl Worker {
             },
             limits: LimitOverrides::default(),
             register: String::new(),
+            domains: Vec::new(),
             secret: None,
         };
         // All of the application's traffic may be among it: no limit of a single tenant is meant for that.
