@@ -309,6 +309,10 @@ fn nothing_takes_a_command_a_path_or_sql() {
             }
             let objects = variants.map_or_else(|| vec![schema], |variants| variants.iter().collect());
             for field in objects.iter().flat_map(|object| object["properties"].as_object().unwrap().keys()) {
+                // Not one of a file: which requests a route is for.
+                if path == "/v1/http/routes/{route}" && field == "path" {
+                    continue;
+                }
                 let taken = ["command", "cmd", "exec", "path", "file", "sql", "query", "url", "host"];
                 assert!(!taken.contains(&field.as_str()), "{path}: {field}");
             }

@@ -10,7 +10,7 @@ use guardian_model::{
 use super::word_of;
 use crate::output::{Cell, Mark, Output, Table};
 
-/// List, put and delete the routes of the API gateway, and the roles that every tenant has
+/// List and change the routes of the API gateway, and the roles of every tenant
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Route {
     /// List the routes, and where each was declared

@@ -203,7 +203,7 @@ async fn what_a_tenant_had_ends_with_it() {
     store.add_domain(&domains, tenant, &host, None).await.unwrap();
     let position = fixture.position().await;
     let mut superuser = fixture.superuser().await;
-    sqlx::query("UPDATE tenant SET state = 'deleted' WHERE id = $1")
+    sqlx::query("UPDATE tenant SET state = 'deleted', sealed_capability = NULL, sealed_password = NULL WHERE id = $1")
         .bind(tenant.uuid())
         .execute(&mut superuser)
         .await
