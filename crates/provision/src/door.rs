@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use guardian_model::{ClusterName, DoorId};
-use guardian_postgres::{connect::Clusters, quote::ident};
+use guardian_postgres::{
+    connect::Clusters,
+    quote::{ident, literal},
+};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -48,12 +51,22 @@ pub async fn has_parent(connection: &mut PgConnection, parent: &str) -> Result<b
 
 /// Makes a login role for one session, whose password stops working at the instant returned.
 ///
-/// Read-only is what its rights say; the setting only makes for better errors. The limits on time stop mistakes: a session may
+/// Read-only is what its rights say; the setting only makes for better errors. The role's comment says until when it sees rows:
+/// the policies of the tables ask for it, and the session cannot change it. The limits on time stop mistakes: a session may
 /// change them, and Guardian ends it in any case.
 pub async fn create(connection: &mut PgConnection, terms: &Terms<'_>) -> Result<Timestamp, ProvisionError> {
     let role = terms.door.to_string();
     let name = ident(&role);
+    // By the server's own clock, which the policies read again.
+    let until: String = sqlx::query_scalar(
+        "SELECT pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $1))::text",
+    )
+    .bind(terms.lasts.as_secs_f64())
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed("read the clock for role", &role))?;
     let mut settings = vec![
+        format!("COMMENT ON ROLE {name} IS {}", literal(&until)),
         format!("ALTER ROLE {name} SET search_path = {}, pg_temp", ident(terms.schema)),
         format!("ALTER ROLE {name} SET statement_timeout = {}", terms.lasts.as_millis()),
         format!("ALTER ROLE {name} SET idle_in_transaction_session_timeout = {}", IDLE_IN_TRANSACTION.as_millis()),

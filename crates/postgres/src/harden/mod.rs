@@ -41,6 +41,12 @@ pub const POLICY_TENANT: &str = "guardian_tenant";
 pub const POLICY_DOOR: &str = "guardian_door";
 /// Lets a writing one see and change them.
 pub const POLICY_DOOR_WRITE: &str = "guardian_door_write";
+/// What the two ask of each row: the time of the session's own role, which Guardian writes down as its comment (seconds since
+/// 1970), is not over. A role can change its own settings and password, never its comment. The lookup is made once a
+/// statement and the clock read at each row, so that a cursor opened in time yields nothing later. A role without a comment
+/// sees no row.
+pub const DOOR_IS_OPEN: &str = "clock_timestamp() < (SELECT to_timestamp(shobj_description(r.oid, 'pg_authid'::name)::double precision) \
+    AS until FROM pg_roles r WHERE r.rolname = SESSION_USER)";
 
 /// What the user declared about the application.
 #[derive(Debug, Clone, PartialEq)]

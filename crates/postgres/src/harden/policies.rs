@@ -3,7 +3,7 @@
 use guardian_model::config::PolicyForm;
 
 use super::{
-    POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Roles, Stage, Statement,
+    DOOR_IS_OPEN, POLICY_DOOR, POLICY_DOOR_WRITE, POLICY_OPEN, POLICY_TENANT, Roles, Stage, Statement,
     classes::Class,
     planner::{Planner, Reasons, grants, label, sql_name, statement},
 };
@@ -124,7 +124,7 @@ impl Planner<'_> {
         subjects
     }
 
-    /// Every row for sessions that came through the door. The restrictive policy is not for them.
+    /// Every row for sessions that came through the door, until their time is over. The restrictive policy is not for them.
     fn door_policies(
         &self,
         table: &RelationFacts,
@@ -140,19 +140,26 @@ impl Planner<'_> {
         };
         let mut statements = Vec::new();
         if !read.is_some_and(|policy| {
-            policy.command == 'r' && policy.permissive && is_true(policy.using.as_deref()) && is_for(policy, roles.door())
+            policy.command == 'r'
+                && policy.permissive
+                && is_written(policy.using.as_deref(), DOOR_IS_OPEN)
+                && is_for(policy, roles.door())
         }) {
             statements.extend(read.map(|_| drop(POLICY_DOOR)));
             let sql = format!(
-                "CREATE POLICY {POLICY_DOOR} ON {name} AS PERMISSIVE FOR SELECT TO {} USING (true)",
+                "CREATE POLICY {POLICY_DOOR} ON {name} AS PERMISSIVE FOR SELECT TO {} USING ({DOOR_IS_OPEN})",
                 ident(roles.door())
             );
-            statements.push(statement(&object, sql, "sessions that Guardian opened across tenants read every row").inert());
+            statements.push(
+                statement(&object, sql, "sessions that Guardian opened across tenants read every row, in their time")
+                    .inert(),
+            );
         }
-        if !write.is_some_and(|policy| is_sound(policy, true, "true") && is_for(policy, roles.door_write())) {
+        if !write.is_some_and(|policy| is_sound(policy, true, DOOR_IS_OPEN) && is_for(policy, roles.door_write())) {
             statements.extend(write.map(|_| drop(POLICY_DOOR_WRITE)));
             let sql = format!(
-                "CREATE POLICY {POLICY_DOOR_WRITE} ON {name} AS PERMISSIVE FOR ALL TO {} USING (true) WITH CHECK (true)",
+                "CREATE POLICY {POLICY_DOOR_WRITE} ON {name} AS PERMISSIVE FOR ALL TO {} USING ({DOOR_IS_OPEN}) \
+                 WITH CHECK ({DOOR_IS_OPEN})",
                 ident(roles.door_write())
             );
             statements.push(statement(&object, sql, "those opened for writing change every row").inert());
@@ -338,8 +345,8 @@ fn is_sound(policy: &PolicyFacts, permissive: bool, predicate: &str) -> bool {
     policy.permissive == permissive && policy.command == '*' && is_ours(&policy.using) && is_ours(&policy.check)
 }
 
-fn is_true(expression: Option<&str>) -> bool {
-    expression.is_some_and(|expression| normal_form(expression) == normal_form("true"))
+fn is_written(expression: Option<&str>, wanted: &str) -> bool {
+    expression.is_some_and(|expression| normal_form(expression) == normal_form(wanted))
 }
 
 fn pages(count: i64) -> String {

@@ -41,7 +41,62 @@ async fn through(app: &mut Application, parent: &str) -> PgConnection {
         .map(|id| DoorId::from_uuid(id).to_string())
         .unwrap();
     app.execute(&format!("CREATE ROLE {role} LOGIN INHERIT IN ROLE {}", ident(parent))).await;
+    until(app, &role, "+ 3600").await;
     app.connect_as(&role).await
+}
+
+/// Writes down until when the role sees rows, from now.
+async fn until(app: &mut Application, role: &str, from_now: &str) {
+    let comment = format!(
+        "DO $do$ BEGIN EXECUTE format('COMMENT ON ROLE {role} IS %L', extract(epoch FROM clock_timestamp()) {from_now}); END $do$"
+    );
+    app.execute(&comment).await;
+}
+
+#[tokio::test]
+async fn a_session_reaches_no_row_when_its_time_is_over_and_cannot_move_its_end() {
+    let mut app = hardened().await;
+    let (read, write) = (app.declaration.roles.door().to_owned(), app.declaration.roles.door_write().to_owned());
+    for parent in [read, write] {
+        let mut session = through(&mut app, &parent).await;
+        let role = seen(&mut session, "SELECT session_user::text").await;
+        execute(&mut session, "BEGIN; DECLARE c CURSOR FOR SELECT 1 FROM note").await.unwrap();
+        assert_eq!(number(&mut session, "SELECT count(*) FROM note").await.unwrap(), 2);
+        assert_eq!(number(&mut session, "FETCH 1 FROM c").await.unwrap(), 1);
+        until(&mut app, &role, "- 1").await;
+        // Neither a new statement nor one that began in time, nor as the role that it is a member of.
+        let rest: Vec<i32> = sqlx::query_scalar("FETCH ALL FROM c").fetch_all(&mut session).await.unwrap();
+        assert!(rest.is_empty(), "the cursor reads on");
+        assert_eq!(number(&mut session, "SELECT count(*) FROM note").await.unwrap(), 0);
+        execute(&mut session, "COMMIT").await.unwrap();
+        for attempt in [
+            format!("COMMENT ON ROLE {role} IS '99999999999'"),
+            format!("ALTER ROLE {role} VALID UNTIL 'infinity'"),
+            "UPDATE pg_shdescription SET description = '99999999999'".to_owned(),
+            format!("ALTER POLICY guardian_door ON note TO {role}"),
+        ] {
+            assert_eq!(sqlstate(&mut session, &attempt).await, REFUSED, "{attempt}");
+        }
+        let shadow = "CREATE TEMP VIEW pg_roles AS SELECT 1";
+        assert_eq!(sqlstate(&mut session, shadow).await, REFUSED);
+        execute(&mut session, "SET TimeZone = 'Pacific/Kiritimati'; SET DateStyle = 'German'").await.unwrap();
+        execute(&mut session, &format!("SET ROLE {}", ident(&parent))).await.unwrap();
+        assert_eq!(number(&mut session, "SELECT count(*) FROM note").await.unwrap(), 0);
+        execute(&mut session, "RESET ROLE").await.unwrap();
+        if parent.ends_with("_write") {
+            assert_eq!(
+                number(&mut session, "WITH d AS (DELETE FROM note RETURNING 1) SELECT count(*) FROM d").await.unwrap(),
+                0
+            );
+            let key = &keys(KeyType::Uuid)[0];
+            let insert = format!("INSERT INTO note (tenant_id, body) VALUES ('{key}', 'late')");
+            assert_eq!(sqlstate(&mut session, &insert).await, REFUSED);
+        }
+        // The same session, given time again by somebody who may: it was the time that held it.
+        until(&mut app, &role, "+ 3600").await;
+        assert_eq!(number(&mut session, "SELECT count(*) FROM note").await.unwrap(), 2);
+    }
+    assert!(app.plan().await.statements.is_empty(), "the policies are recognised as they are written back");
 }
 
 #[tokio::test]
@@ -117,7 +172,13 @@ async fn a_tenant_does_not_reach_the_door() {
     app.execute(&format!("GRANT {door} TO {}_app", app.name)).await;
     let mut session = app.enter(0).await;
     assert_eq!(number(&mut session, "SELECT count(*) FROM note").await.unwrap(), 1, "its own row");
-    assert_eq!(seen(&mut session, &format!("SET ROLE {door}; SELECT 'open' FROM note LIMIT 1")).await, "open");
+    // As the door's role it is held by the time, which is none: it came through no door.
+    execute(&mut session, &format!("SET ROLE {door}")).await.unwrap();
+    assert_eq!(number(&mut session, "SELECT count(*) FROM note").await.unwrap(), 0);
+    let own = format!("{}_app", app.name);
+    until(&mut app, &own, "+ 3600").await;
+    assert_eq!(number(&mut session, "SELECT count(*) FROM note").await.unwrap(), 2, "nothing else held it");
+    app.execute(&format!("COMMENT ON ROLE {own} IS NULL")).await;
     app.harden().await;
     let mut session = app.enter(0).await;
     assert_eq!(sqlstate(&mut session, &format!("SET ROLE {door}")).await, REFUSED);

@@ -35,6 +35,24 @@ const TENANT_POLICY: &str = "CREATE POLICY guardian_tenant ON \"public\".\"note\
      USING (\"tenant_id\" = current_setting('backtrace_functions')::uuid) \
      WITH CHECK (\"tenant_id\" = current_setting('backtrace_functions')::uuid)";
 
+macro_rules! in_its_time {
+    () => {
+        "(clock_timestamp() < (SELECT to_timestamp(shobj_description(r.oid, 'pg_authid'::name)::double precision) AS until \
+         FROM pg_roles r WHERE r.rolname = SESSION_USER))"
+    };
+}
+
+const DOOR_POLICY: &str = concat!(
+    "CREATE POLICY guardian_door ON \"public\".\"note\" AS PERMISSIVE FOR SELECT TO \"{app}_door\" USING ",
+    in_its_time!()
+);
+const DOOR_WRITE_POLICY: &str = concat!(
+    "CREATE POLICY guardian_door_write ON \"public\".\"note\" AS PERMISSIVE FOR ALL TO \"{app}_door_write\" USING ",
+    in_its_time!(),
+    " WITH CHECK ",
+    in_its_time!()
+);
+
 drift! {
     rls_off: "ALTER TABLE note DISABLE ROW LEVEL SECURITY" =>
         ["ALTER TABLE \"public\".\"note\" ENABLE ROW LEVEL SECURITY"];
@@ -83,8 +101,12 @@ drift! {
         ["REVOKE \"{app}_door_write\" FROM \"{app}_somebody\""];
     door_opened_to_the_application: "ALTER POLICY guardian_door ON note TO {app}_app" => [
         "DROP POLICY guardian_door ON \"public\".\"note\"",
-        "CREATE POLICY guardian_door ON \"public\".\"note\" AS PERMISSIVE FOR SELECT TO \"{app}_door\" USING (true)",
+        DOOR_POLICY,
     ];
+    door_without_an_end: "ALTER POLICY guardian_door ON note USING (true)" =>
+        ["DROP POLICY guardian_door ON \"public\".\"note\"", DOOR_POLICY];
+    door_without_an_end_for_writing: "ALTER POLICY guardian_door_write ON note WITH CHECK (true)" =>
+        ["DROP POLICY guardian_door_write ON \"public\".\"note\"", DOOR_WRITE_POLICY];
     policy_for_everybody: "ALTER POLICY guardian_tenant ON note TO PUBLIC" =>
         ["DROP POLICY guardian_tenant ON \"public\".\"note\"", TENANT_POLICY];
     registry_schema_given_away: "ALTER SCHEMA guardian OWNER TO {app}_definer" => [
