@@ -7,7 +7,7 @@ use guardian_testkit::TestDatabase;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 const LOCK: i64 = 4711;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Holds back a record of progress, such as that `steps` steps are done.
 #[derive(Debug)]
@@ -28,6 +28,12 @@ impl Barrier {
     pub async fn at_item(control: &TestDatabase, position: usize) -> Self {
         let when = format!("NEW.position = {position} AND NEW.state = 'done' AND OLD.state <> 'done'");
         Self::before(control, "run_item", "state", &when).await
+    }
+
+    /// Holds back the record that a tenant's new secret took the old one's place, of this column of `tenant`.
+    pub async fn at_secret(control: &TestDatabase, column: &str) -> Self {
+        let when = format!("NEW.{column} IS DISTINCT FROM OLD.{column}");
+        Self::before(control, "tenant", column, &when).await
     }
 
     async fn before(control: &TestDatabase, table: &'static str, column: &str, when: &str) -> Self {
@@ -65,6 +71,12 @@ impl Barrier {
             assert!(begun.elapsed() < PATIENCE, "nobody comes to the barrier");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Takes the barrier away, and lets whoever stands before it go on.
+    pub async fn open(mut self) {
+        let sql = format!("SELECT pg_advisory_unlock({LOCK}); DROP TRIGGER test_hold ON {}", self.table);
+        self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("open the barrier");
     }
 
     /// Takes the barrier away. Whoever stands before it is sent home, as PostgreSQL does when it finds the client gone.

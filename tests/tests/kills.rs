@@ -4,6 +4,8 @@
 mod adoption;
 #[path = "kills/nodes.rs"]
 mod nodes;
+#[path = "kills/secrets.rs"]
+mod secrets;
 
 use std::process::Stdio;
 

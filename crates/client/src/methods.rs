@@ -1,14 +1,14 @@
 //! One method an endpoint, in the order of the API's documentation.
 
 use guardian_model::{
-    LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
+    DoorId, LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
     adoption::{AdoptionPlanQuery, AdoptionStatus, SetObserving, StartAdoption},
     api::{
         AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken,
         DeleteTenant, FleetDrift, GatewayEvent, HardeningReport, Incident, MasterKeys, MigrationPlan, NewLogin, NewToken,
-        Page, PutTier, Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
+        Page, PutTier, RotateSecrets, Run, SetTier, StartMigration, Status, TenantChange, TicketGrant, Token,
     },
-    door::{DoorGrant, OpenDoor},
+    door::{Door, DoorGrant, OpenDoor},
     import::{ImportReport, ImportTenants},
     observation::{Observation, ObservationReceipt, ObservationReport, ObservationSummary},
     query::{
@@ -111,6 +111,21 @@ impl Client {
     /// The credentials of the tenant's placement.
     pub async fn connection(&self, tenant: &str) -> Result<Connection, ClientError> {
         self.send(self.request(Method::GET, &["v1", "tenants", tenant, "connection"])?).await
+    }
+
+    /// Gives tenants new capabilities, or their roles new passwords.
+    pub async fn rotate_secrets(&self, body: &RotateSecrets) -> Result<Run, ClientError> {
+        self.send(self.request(Method::POST, &["v1", "secrets", "rotation"])?.json(body)).await
+    }
+
+    /// The doors across tenants that are open.
+    pub async fn doors(&self) -> Result<Vec<Door>, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "doors"])?).await
+    }
+
+    /// Ends a door before its time.
+    pub async fn end_door(&self, door: DoorId) -> Result<(), ClientError> {
+        self.send_only(self.request(Method::DELETE, &["v1", "doors", &door.to_string()])?).await
     }
 
     /// Opens the door across tenants for one session.

@@ -68,6 +68,11 @@ impl Lifecycle {
             schema: &place.schema,
         };
         let expires_at = door::create(&mut connection, &terms).await.map_err(StepError::from)?;
+        // Somebody may have ended it before its role was there to be dropped.
+        if !store.is_door_open(id).await? {
+            door::shut(&steps.clusters, &place.cluster, &mut connection, id).await.map_err(StepError::from)?;
+            return Err(LifecycleError::DoorNotOpen { door: id });
+        }
         connection.close().await.ok();
         Ok(DoorGrant {
             id,
@@ -81,6 +86,19 @@ impl Lifecycle {
             expires_at,
             ends_at,
         })
+    }
+
+    /// Ends a door before its time, in the middle of whatever its session does. Once it is noted the door is shut in any case:
+    /// when its server does not answer now, as soon as it does.
+    pub async fn end_door(&self, permit: &Permit, id: DoorId) -> Result<(), LifecycleError> {
+        let (steps, store) = (&self.engine.steps, &self.engine.store);
+        let Some(opened) = store.end_door(permit, id).await? else {
+            return Err(LifecycleError::DoorNotOpen { door: id });
+        };
+        let mut connection = steps.clusters.connect(&opened.cluster, MAINTENANCE_DATABASE).await.map_err(StepError::from)?;
+        door::shut(&steps.clusters, &opened.cluster, &mut connection, id).await.map_err(StepError::from)?;
+        connection.close().await.ok();
+        Ok(store.close_door(&opened.door, "somebody ended it").await?)
     }
 
     /// Shuts doors whose time is over, and those whose session has ended or never began.

@@ -1,7 +1,7 @@
 //! Why a request about tenants was refused or could not be carried out.
 
 use guardian_model::{
-    Place, Slug, TenantId, TenantState, TierName, door::DOOR_MINUTES_MAX, import::IMPORT_TENANTS_MAX, key::KeyError,
+    DoorId, Place, Slug, TenantId, TenantState, TierName, door::DOOR_MINUTES_MAX, import::IMPORT_TENANTS_MAX, key::KeyError,
 };
 use guardian_provision::migrations::ReadError;
 use guardian_store::{BeginError, InterveneError, SetLimitsError, SetTierError, StoreError};
@@ -63,8 +63,14 @@ pub enum LifecycleError {
         /// What was asked for.
         given: u32,
     },
+    /// It was shut, or never there.
+    #[error("the door {door} is not open; `guardian door list` shows those that are")]
+    DoorNotOpen {
+        /// Its id.
+        door: DoorId,
+    },
     /// As many as may be are open.
-    #[error("{limit} doors are open, which is the limit; `guardian status` lists them")]
+    #[error("{limit} doors are open, which is the limit; `guardian door list` shows them, `guardian door end` shuts one")]
     TooManyDoors {
         /// How many there may be.
         limit: i64,

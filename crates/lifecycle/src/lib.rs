@@ -14,6 +14,7 @@ mod grip;
 mod import;
 mod login;
 pub mod operations;
+mod renew;
 mod restore;
 mod row;
 mod secret;

@@ -3,7 +3,7 @@
 use guardian_model::{ClusterName, Tenant, TenantId, access::Permit, placement::ApplicationRoles};
 use guardian_postgres::scram;
 use guardian_provision::{
-    MAINTENANCE_DATABASE,
+    MAINTENANCE_DATABASE, lock,
     role::{self, Bounds},
 };
 use guardian_store::{AuditRecord, Outcome};
@@ -23,16 +23,19 @@ impl Lifecycle {
     ) -> Result<bool, LifecycleError> {
         let (steps, store) = (&self.engine.steps, &self.engine.store);
         let application = &steps.config.application.name;
-        let (password, owner) = if role == ApplicationRoles::of(application).app {
-            (Some(store.application_secret(application).await?.to_string()), None)
-        } else {
-            match self.owner_of(cluster, role).await? {
-                Some(tenant) => (store.secrets(tenant.id).await?.password, Some(tenant)),
-                None => return Ok(false),
-            }
+        let is_shared = role == ApplicationRoles::of(application).app;
+        let owner = if is_shared { None } else { self.owner_of(cluster, role).await? };
+        if !is_shared && owner.is_none() {
+            return Ok(false);
+        }
+        let mut connection = steps.clusters.connect(cluster, MAINTENANCE_DATABASE).await.map_err(StepError::from)?;
+        // Whoever gives a role a new password holds this until the new one is what Guardian keeps.
+        lock::hold(&mut connection, role).await.map_err(StepError::from)?;
+        let password = match &owner {
+            None => Some(store.application_secret(application).await?.to_string()),
+            Some(tenant) => store.secrets(tenant.id).await?.password,
         };
         let Some(password) = password else { return Ok(false) };
-        let mut connection = steps.clusters.connect(cluster, MAINTENANCE_DATABASE).await.map_err(StepError::from)?;
         let verifier = scram::verifier(&password);
         role::set_password(&mut connection, role, &verifier).await.map_err(StepError::from)?;
         if let Some(tenant) = &owner

@@ -10,10 +10,6 @@ use crate::{
     step::{StepError, Steps},
 };
 
-/// Waits for every write to the registry that a predecessor may have under way, and keeps out new ones until the
-/// transaction ends: the tenant's lock does not cover the one in [`Steps::admit`].
-const WAIT_FOR_WRITERS: &str = "LOCK TABLE guardian.capability IN SHARE ROW EXCLUSIVE MODE";
-
 impl Steps {
     /// One short statement on a pooled connection, because it is all that the creation of such a tenant waits for.
     pub(crate) async fn admit(&self, place: &Place, key: &str, grip: &Grip<'_>) -> Result<(), StepError> {
@@ -26,10 +22,12 @@ impl Steps {
 
     /// Admits the tenant again, after whatever a predecessor was doing to the opposite effect.
     pub(crate) async fn readmit(&self, place: &Place, key: &str, grip: &Grip<'_>) -> Result<(), StepError> {
-        let (key, capability) = (self.key(key)?, capability(grip).await?);
+        let key = self.key(key)?;
         let mut connection = grip.seize(&place.cluster, &place.database).await?;
         let mut transaction = connection.begin().await.map_err(failed(place))?;
-        sqlx::query(WAIT_FOR_WRITERS).execute(&mut *transaction).await.map_err(failed(place))?;
+        // Behind the lock: one that is being replaced is either read before and replaced afterwards, or read as the new one.
+        registry::keep_others_out(&mut transaction).await?;
+        let capability = capability(grip).await?;
         registry::admit(&mut transaction, &key, &capability).await?;
         transaction.commit().await.map_err(failed(place))
     }
@@ -71,7 +69,7 @@ async fn revoke(connection: &mut PgConnection, place: &Place, key: &TenantKey) -
         return Ok(());
     }
     let mut transaction = connection.begin().await.map_err(failed(place))?;
-    sqlx::query(WAIT_FOR_WRITERS).execute(&mut *transaction).await.map_err(failed(place))?;
+    registry::keep_others_out(&mut transaction).await?;
     registry::revoke(&mut transaction, key).await?;
     transaction.commit().await.map_err(failed(place))
 }

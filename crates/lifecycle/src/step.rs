@@ -73,6 +73,8 @@ pub(crate) enum StepError {
     Lethal(u32),
     #[error("the import is in other hands")]
     Overtaken,
+    #[error("the run is in other hands")]
+    Replaced,
     /// The claim, not the step, failed.
     #[error(transparent)]
     Lost(ClaimError),
@@ -109,6 +111,7 @@ impl StepError {
             | Self::Key(_)
             | Self::SecretMissing(_)
             | Self::Overtaken
+            | Self::Replaced
             | Self::TierMissing(_)
             | Self::Store(_)
             | Self::Panic(_)

@@ -177,7 +177,18 @@ async fn the_door_opens_to_one_session_that_sees_every_tenant_and_ends_with_its_
     let open = house.store.doors().await.unwrap();
     assert_eq!((open.len(), open[0].door.reason.as_str(), open[0].door.write), (1, "a report", false));
 
-    // Its time has come.
+    // Its time has come. No control plane runs yet: the server alone keeps it.
+    let mut admin = house.admin().await;
+    let noted = format!(
+        "SELECT to_timestamp(shobj_description(oid, 'pg_authid')::float8) FROM pg_roles WHERE rolname = '{}'",
+        grant.user
+    );
+    let off = format!("SELECT abs(extract(epoch FROM ({noted}) - to_timestamp({})))::bigint", grant.ends_at.as_second());
+    assert!(count(&house, &off).await <= 60, "the server's end of it is the one that was told");
+    let over = format!("COMMENT ON ROLE {} IS '{}'", grant.user, jiff::Timestamp::now().as_second() - 1);
+    sqlx::raw_sql(AssertSqlSafe(over)).execute(&mut admin).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM note").fetch_one(&mut session).await.unwrap();
+    assert_eq!(left, 0, "the session is there, and reaches no row");
     let mut control = house.control.connect().await;
     sqlx::raw_sql("UPDATE guardian_store.door SET ends_at = now(), expires_at = now()").execute(&mut control).await.unwrap();
     let workers = Workers::start(house.lifecycle("worker"));
@@ -194,6 +205,44 @@ async fn the_door_opens_to_one_session_that_sees_every_tenant_and_ends_with_its_
     sqlx::raw_sql("UPDATE guardian_store.door SET expires_at = now()").execute(&mut control).await.unwrap();
     let _workers = Workers::start(house.lifecycle("worker"));
     door_is_shut(&house, &grant).await;
+}
+
+#[tokio::test]
+async fn a_door_is_ended_before_its_time_with_its_session() {
+    let house = House::hardened().await;
+    house.create(Isolation::Row).await;
+    let (grant, permit) = (open_door(&house, true).await, permit_to(Permission::DoorOpen));
+    let mut session = way_in(&house, &grant).connect().await.unwrap();
+    assert!(house.lifecycle("api").end_door(&permit_to(Permission::TenantWrite), grant.id).await.is_err());
+    assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_ok());
+    house.lifecycle("api").end_door(&permit, grant.id).await.unwrap();
+    assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err(), "the session was ended");
+    assert!(way_in(&house, &grant).connect().await.is_err(), "no second one");
+    door_is_shut(&house, &grant).await;
+    let filter = AuditFilter { action: Some("door.end".to_owned()), ..AuditFilter::default() };
+    let entry = house.store.audit_entries(&filter, None, Some(1)).await.unwrap().items.pop().unwrap();
+    assert_eq!((&entry.actor, entry.detail["reason"].as_str()), (&permit.actor().name, Some("a report")));
+    let refused = house.lifecycle("api").end_door(&permit, grant.id).await.unwrap_err();
+    assert!(refused.to_string().contains("is not open"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_door_that_was_ended_before_its_role_was_made_leaves_no_role() {
+    let house = House::hardened().await;
+    let mut control = house.control.connect().await;
+    // Ended at the very moment it is noted.
+    sqlx::raw_sql(
+        "CREATE FUNCTION over() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.ends_at := now(); RETURN NEW; END $$;
+         CREATE TRIGGER over BEFORE INSERT ON guardian_store.door FOR EACH ROW EXECUTE FUNCTION over()",
+    )
+    .execute(&mut control)
+    .await
+    .unwrap();
+    let asked = OpenDoor { reason: "a report".to_owned(), write: false, minutes: Some(5) };
+    let refused = house.lifecycle("api").open_door(&permit_to(Permission::DoorOpen), &asked).await.map(drop).unwrap_err();
+    assert!(refused.to_string().contains("is not open"), "{refused}");
+    let id = house.store.doors().await.unwrap()[0].door.id;
+    assert_eq!(count(&house, &format!("SELECT count(*) FROM pg_roles WHERE rolname = '{id}'")).await, 0);
 }
 
 #[tokio::test]

@@ -337,11 +337,13 @@ pub enum RunKind {
     Adopt,
     /// Seal every secret under a new master key.
     RotateKey,
+    /// Give tenants new capabilities, or their roles new passwords.
+    RotateSecrets,
 }
 
 impl RunKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Apply, Self::Migrate, Self::Adopt, Self::RotateKey];
+    pub const ALL: [Self; 5] = [Self::Apply, Self::Migrate, Self::Adopt, Self::RotateKey, Self::RotateSecrets];
 
     /// The word in the database and on the command line.
     pub const fn as_str(self) -> &'static str {
@@ -350,6 +352,7 @@ impl RunKind {
             Self::Migrate => "migrate",
             Self::Adopt => "adopt",
             Self::RotateKey => "rotate_key",
+            Self::RotateSecrets => "rotate_secrets",
         }
     }
 
@@ -357,7 +360,7 @@ impl RunKind {
     pub const fn permission(self) -> Permission {
         match self {
             Self::Apply | Self::Migrate | Self::Adopt => Permission::SchemaWrite,
-            Self::RotateKey => Permission::TokenWrite,
+            Self::RotateKey | Self::RotateSecrets => Permission::TokenWrite,
         }
     }
 
@@ -434,6 +437,45 @@ pub struct Run {
     pub started_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+}
+
+/// Which secrets of tenants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SecretKind {
+    /// Those that enter the tenants in shared tables.
+    Capabilities,
+    /// Those of the roles of tenants with a schema or a database of their own.
+    Passwords,
+}
+
+impl SecretKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Capabilities, Self::Passwords];
+
+    /// The word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Capabilities => "capabilities",
+            Self::Passwords => "passwords",
+        }
+    }
+
+    /// Reads the word back.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+}
+
+/// Asks for new secrets.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateSecrets {
+    /// Which.
+    pub what: SecretKind,
+    /// Of this tenant alone: slug or id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
 }
 
 /// The master keys, by their ids. An id is a hash that tells nothing of its key.

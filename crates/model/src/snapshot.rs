@@ -187,6 +187,9 @@ pub struct SnapshotTenant {
     pub domains: Vec<HostName>,
     /// The capability in hexadecimal (`row`), or the password of its role; absent unless it is active.
     pub secret: Option<Secret>,
+    /// The one that is to come, while it is being changed: from some moment on it is this one that opens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_secret: Option<Secret>,
 }
 
 impl SnapshotTenant {

@@ -4,7 +4,7 @@
 //! `guardian.enter` compares with.
 
 use guardian_model::{Capability, TenantKey, Ticket};
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::register::{Mechanism, REGISTER};
 
@@ -68,6 +68,77 @@ pub async fn admit_all(connection: &mut PgConnection, admitted: &[(TenantKey, Ca
     .await
     .map_err(failed("admit tenants"))?;
     Ok(())
+}
+
+/// A capability that takes another one's place.
+#[derive(Debug)]
+pub struct Replacement {
+    /// Whose.
+    pub key: TenantKey,
+    /// The one that enters until then.
+    pub old: Capability,
+    /// The one that does from then on.
+    pub new: Capability,
+}
+
+/// For how long sessions that are in go on under a capability that was replaced, where policies look it up, in seconds.
+const LEFTOVER_S: f64 = 300.0;
+
+/// Lets the new capabilities enter, and the old ones no more; says how many were replaced. A tenant that its old capability
+/// does not enter is left alone: it is shut, or was given the new one already.
+pub async fn replace(connection: &mut PgConnection, replacements: &[Replacement]) -> Result<u64, RegistryError> {
+    const GIVEN: &str = "ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.bytea[]), \
+                         pg_catalog.unnest($3::pg_catalog.bytea[])) AS given (register, old, new)";
+    let registers: Vec<String> = replacements.iter().map(|one| one.key.to_register()).collect();
+    let old: Vec<&[u8]> = replacements.iter().map(|one| &one.old.expose()[..]).collect();
+    let new: Vec<&[u8]> = replacements.iter().map(|one| &one.new.expose()[..]).collect();
+    if mechanism(connection).await? == Some(Mechanism::CapabilityLookup) {
+        let sql = format!(
+            "INSERT INTO guardian.session (hash, register, expires_at) \
+             SELECT c.hash, c.register, pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $4) \
+             FROM guardian.capability AS c, {GIVEN} \
+             WHERE c.register = given.register AND c.hash = pg_catalog.sha256(given.old) AND given.new IS NOT NULL \
+             ON CONFLICT (hash) DO NOTHING"
+        );
+        sqlx::query(AssertSqlSafe(sql))
+            .bind(&registers)
+            .bind(&old)
+            .bind(&new)
+            .bind(LEFTOVER_S)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed("let sessions go on"))?;
+    }
+    let sql = format!(
+        "UPDATE guardian.capability AS c SET hash = pg_catalog.sha256(given.new) FROM {GIVEN} \
+         WHERE c.register = given.register AND c.hash = pg_catalog.sha256(given.old)"
+    );
+    let replaced = sqlx::query(AssertSqlSafe(sql)).bind(&registers).bind(&old).bind(&new).execute(connection).await;
+    Ok(replaced.map_err(failed("replace capabilities"))?.rows_affected())
+}
+
+/// Lets these capabilities and no others enter those of the tenants that can be entered at all; says how many were not so.
+pub async fn hold_to(connection: &mut PgConnection, capabilities: &[(TenantKey, Capability)]) -> Result<u64, RegistryError> {
+    let registers: Vec<String> = capabilities.iter().map(|(key, _)| key.to_register()).collect();
+    let wanted: Vec<&[u8]> = capabilities.iter().map(|(_, capability)| &capability.expose()[..]).collect();
+    let held = sqlx::query(
+        "UPDATE guardian.capability AS c SET hash = pg_catalog.sha256(given.capability) \
+         FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.text[]), pg_catalog.unnest($2::pg_catalog.bytea[])) \
+           AS given (register, capability) \
+         WHERE c.register = given.register AND c.hash <> pg_catalog.sha256(given.capability)",
+    )
+    .bind(&registers)
+    .bind(&wanted)
+    .execute(connection)
+    .await
+    .map_err(failed("look at capabilities"))?;
+    Ok(held.rows_affected())
+}
+
+/// Keeps everybody else from writing to the registry until the transaction ends, after those that write now.
+pub async fn keep_others_out(transaction: &mut PgConnection) -> Result<(), RegistryError> {
+    let locked = sqlx::query("LOCK TABLE guardian.capability IN SHARE ROW EXCLUSIVE MODE").execute(transaction).await;
+    locked.map(drop).map_err(failed("wait for writers"))
 }
 
 /// Lets nobody enter the tenant any more; no error when nobody could. Sessions that are in stay in until they end.

@@ -180,7 +180,8 @@ pub(crate) async fn adopt(connection: &mut PgConnection, name: &str) -> Result<S
     Ok(if superuser { String::new() } else { format!("; GRANT {name} TO CURRENT_USER") })
 }
 
-async fn exists(connection: &mut PgConnection, role: &str) -> Result<bool, ProvisionError> {
+/// Whether there is such a role.
+pub async fn exists(connection: &mut PgConnection, role: &str) -> Result<bool, ProvisionError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)")
         .bind(role)
         .fetch_one(connection)

@@ -218,7 +218,7 @@ impl From<InterveneError> for ApiError {
 impl From<LifecycleError> for ApiError {
     fn from(error: LifecycleError) -> Self {
         let kind = match error {
-            LifecycleError::NotFound(_) => Kind::NotFound,
+            LifecycleError::NotFound(_) | LifecycleError::DoorNotOpen { .. } => Kind::NotFound,
             LifecycleError::NoTier(_)
             | LifecycleError::NoRowTier(_)
             | LifecycleError::ImportSize { .. }

@@ -95,6 +95,9 @@ fn cases() -> Vec<Case> {
         Case::new("ticket.issue", TenantEnter, 201),
         Case::new("secret.read", SecretRead, 200),
         Case::new("door.open", DoorOpen, 201).body(|_| Some(json!({ "reason": "a report" }))),
+        Case::new("door.list", PlatformRead, 200),
+        // None is open by that id, which only who may ask is told.
+        Case::new("door.end", DoorOpen, 404),
         Case::new("tier.list", PlatformRead, 200),
         Case::new("tier.read", PlatformRead, 200),
         Case::new("tier.put", TierWrite, 200).body(|_| Some(json!({ "isolation": "row", "weight": 7 }))),
@@ -126,6 +129,8 @@ fn cases() -> Vec<Case> {
         Case::new("key.read", PlatformRead, 200),
         // The world has one key only.
         Case::new("run.rotate_key", TokenWrite, 409),
+        Case::new("run.rotate_secrets", TokenWrite, 202)
+            .body(|subject| Some(json!({ "what": "capabilities", "tenant": subject.tenant.slug }))),
         Case::new("login.list", LoginRead, 200),
         Case::new("login.create", LoginWrite, 201).body(|subject| {
             let name = format!("n{}", subject.operation.id.to_string().trim_start_matches("op_"));

@@ -256,7 +256,8 @@ impl Store {
     /// Forgets the tenant's sealed secrets; harmless when they are gone.
     pub async fn forget_secrets(&self, claim: &Claim) -> Result<(), ClaimError> {
         let sql = format!(
-            "UPDATE tenant SET sealed_capability = NULL, sealed_password = NULL
+            "UPDATE tenant SET sealed_capability = NULL, sealed_password = NULL,
+                 sealed_next_capability = NULL, sealed_next_password = NULL
              WHERE id = (SELECT tenant FROM operation WHERE {FENCED})"
         );
         let done = sqlx::query(AssertSqlSafe(sql))

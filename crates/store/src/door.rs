@@ -106,6 +106,39 @@ impl Store {
         rows.into_iter().map(OpenedDoor::try_from).collect()
     }
 
+    /// Whether it is open, by what is noted.
+    pub async fn is_door_open(&self, id: DoorId) -> Result<bool, StoreError> {
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM door WHERE id = $1 AND closed_at IS NULL AND ends_at > now())")
+            .bind(id.uuid())
+            .fetch_one(&self.pool)
+            .await
+            .doing("look for a door")
+    }
+
+    /// Ends a door's time now, in the records: whoever looks after doors shuts it. `None` for one that is not open.
+    pub async fn end_door(&self, permit: &Permit, id: DoorId) -> Result<Option<OpenedDoor>, StoreError> {
+        const DOING: &str = "end a door";
+        covers(permit, Permission::DoorOpen, None)?;
+        let mut transaction = self.pool.begin().await.doing(DOING)?;
+        let row: Option<DoorRow> = sqlx::query_as(
+            "UPDATE door SET ends_at = least(ends_at, now()), expires_at = least(expires_at, now())
+             WHERE id = $1 AND closed_at IS NULL
+             RETURNING id, cluster, opened_by, reason, write, opened_at, ends_at, false AS may_begin, true AS is_over",
+        )
+        .bind(id.uuid())
+        .fetch_optional(&mut *transaction)
+        .await
+        .doing(DOING)?;
+        let Some(row) = row else { return Ok(None) };
+        let opened = OpenedDoor::try_from(row)?;
+        let Door { opened_by, reason, .. } = &opened.door;
+        let detail = serde_json::json!({ "door": id, "opened_by": opened_by, "reason": reason });
+        let record = AuditRecord::of(permit, "door.end", None, Outcome::Allowed).with(detail);
+        insert_entry(&mut *transaction, &record).await.doing(DOING)?;
+        transaction.commit().await.doing(DOING)?;
+        Ok(Some(opened))
+    }
+
     /// Notes that a door is shut: its role is gone. `why` stands in the audit log.
     pub async fn close_door(&self, door: &Door, why: &str) -> Result<(), StoreError> {
         let detail = serde_json::json!({

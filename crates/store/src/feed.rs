@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use guardian_model::{
-    ApiKeyId, KeyType, LoginName, Tenant, TenantKey, TenantState, Tier,
+    ApiKeyId, Capability, KeyType, LoginName, Tenant, TenantKey, TenantState, Tier,
     adoption::SnapshotAdoption,
     api_key::SnapshotApiKey,
     http::{HttpOverride, SnapshotIdentityKeys},
@@ -22,7 +22,7 @@ use crate::{
     error::{Doing, StoreError, parse},
     http_override,
     login::{self, LoginRow},
-    tenant::{self, Sealed, Secrets, TenantRow},
+    tenant::{self, SEALED, Sealed, SealedNext, Secrets, TenantRow},
     tenant_access,
     vault::hex,
 };
@@ -95,6 +95,8 @@ struct FeedTenantRow {
     #[sqlx(flatten)]
     sealed: Sealed,
     domains: Vec<String>,
+    #[sqlx(flatten)]
+    next: SealedNext,
 }
 
 #[derive(sqlx::FromRow)]
@@ -245,11 +247,7 @@ impl Store {
 
     async fn read_changes(&self, connection: &mut PgConnection, since: &str, key: KeyType) -> Result<Changes, StoreError> {
         const DOING: &str = "read what changed";
-        let sql = format!(
-            "SELECT {}, {DOMAINS}, t.sealed_capability, t.sealed_password FROM tenant t WHERE {}",
-            tenant::COLUMNS,
-            since!("t.changed_xid")
-        );
+        let sql = format!("SELECT {}, {DOMAINS}, {SEALED} FROM tenant t WHERE {}", tenant::COLUMNS, since!("t.changed_xid"));
         let rows: Vec<FeedTenantRow> =
             sqlx::query_as(AssertSqlSafe(sql)).bind(since).fetch_all(&mut *connection).await.doing(DOING)?;
         let tenants = rows.into_iter().map(|row| self.feed_tenant(row, key)).collect::<Result<_, _>>()?;
@@ -306,7 +304,7 @@ impl Store {
         key: KeyType,
     ) -> Result<Vec<SnapshotTenant>, StoreError> {
         let sql = format!(
-            "SELECT {}, {DOMAINS}, t.sealed_capability, t.sealed_password FROM tenant t
+            "SELECT {}, {DOMAINS}, {SEALED} FROM tenant t
              WHERE t.state <> 'deleted' AND t.id > $1 ORDER BY t.id LIMIT {FEED_PAGE}",
             tenant::COLUMNS
         );
@@ -321,7 +319,7 @@ impl Store {
     /// The tenants deleted lately, the newest first.
     pub async fn feed_tombstones(&self, key: KeyType) -> Result<Vec<SnapshotTenant>, StoreError> {
         let sql = format!(
-            "SELECT {}, {DOMAINS}, t.sealed_capability, t.sealed_password FROM tenant t
+            "SELECT {}, {DOMAINS}, {SEALED} FROM tenant t
              WHERE t.state = 'deleted' AND t.changed_at > now() - make_interval(days => {TOMBSTONE_DAYS})
              ORDER BY t.changed_at DESC LIMIT {TOMBSTONES_MAX}",
             tenant::COLUMNS
@@ -366,9 +364,16 @@ impl Store {
             TenantState::Active if !register.is_empty() => self.unseal(id, &row.sealed)?,
             _ => Secrets::default(),
         };
-        let secret = capability.map(|capability| hex(capability.expose())).or(password).map(Secret::new);
         let domains = row.domains.into_iter().map(|host| parse("host name", host)).collect::<Result<_, _>>()?;
-        Ok(SnapshotTenant { id, slug, tier, state, placement, limits, register, secret, domains })
+        let secret = told(capability, password);
+        let next_secret = match secret {
+            Some(_) => {
+                let Secrets { capability, password } = self.unseal(id, &row.next.into())?;
+                told(capability, password)
+            }
+            None => None,
+        };
+        Ok(SnapshotTenant { id, slug, tier, state, placement, limits, register, secret, next_secret, domains })
     }
 
     fn feed_login(&self, row: FeedLoginRow) -> Result<SnapshotLogin, StoreError> {
@@ -376,6 +381,11 @@ impl Store {
         let verifier = row.sealed_verifier.map(|sealed| self.open_verifier(login.name.as_str(), &sealed)).transpose()?;
         Ok(SnapshotLogin { name: login.name, scope: login.scope, proof: login.proof, verifier })
     }
+}
+
+/// As gateways are told of it.
+fn told(capability: Option<Capability>, password: Option<String>) -> Option<Secret> {
+    capability.map(|capability| hex(capability.expose())).or(password).map(Secret::new)
 }
 
 impl Changes {

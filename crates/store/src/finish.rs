@@ -49,7 +49,9 @@ WITH ended AS (
 ), changed AS (
     UPDATE tenant SET state = $8, changed_at = now(),
         sealed_capability = CASE WHEN $8 = 'deleted' THEN NULL ELSE sealed_capability END,
-        sealed_password = CASE WHEN $8 = 'deleted' THEN NULL ELSE sealed_password END
+        sealed_password = CASE WHEN $8 = 'deleted' THEN NULL ELSE sealed_password END,
+        sealed_next_capability = CASE WHEN $8 = 'deleted' THEN NULL ELSE sealed_next_capability END,
+        sealed_next_password = CASE WHEN $8 = 'deleted' THEN NULL ELSE sealed_next_password END
     WHERE id = $10 AND EXISTS (SELECT FROM ended)
 ), revoked AS (
     UPDATE token SET revoked_at = now()

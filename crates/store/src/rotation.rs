@@ -66,8 +66,24 @@ pub struct SealedColumn {
     context: fn(&str) -> String,
 }
 
-/// In the order in which they are sealed anew. The canary is the last: as long as it is under the old key, that key is needed.
-pub const SEALED_COLUMNS: [SealedColumn; 7] = [
+/// In the order in which they are sealed anew. A secret that is to come before the one in whose place it will be put, so that
+/// nothing under the old key is put where nobody looks again. The canary is the last: as long as it is under the old key, that
+/// key is needed.
+pub const SEALED_COLUMNS: [SealedColumn; 9] = [
+    SealedColumn {
+        table: "tenant",
+        column: "sealed_next_capability",
+        key: "id",
+        key_type: "uuid",
+        context: |id| tenant("capability", id),
+    },
+    SealedColumn {
+        table: "tenant",
+        column: "sealed_next_password",
+        key: "id",
+        key_type: "uuid",
+        context: |id| tenant("password", id),
+    },
     SealedColumn {
         table: "tenant",
         column: "sealed_capability",

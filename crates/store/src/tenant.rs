@@ -133,6 +133,24 @@ pub(crate) struct Sealed {
     pub(crate) password: Option<Vec<u8>>,
 }
 
+/// Those that are to come, while they are being changed.
+#[derive(Default, sqlx::FromRow)]
+pub(crate) struct SealedNext {
+    #[sqlx(rename = "sealed_next_capability")]
+    capability: Option<Vec<u8>>,
+    #[sqlx(rename = "sealed_next_password")]
+    password: Option<Vec<u8>>,
+}
+
+impl From<SealedNext> for Sealed {
+    fn from(next: SealedNext) -> Self {
+        Self { capability: next.capability, password: next.password }
+    }
+}
+
+/// The columns of [`Sealed`] and [`SealedNext`], of a tenant that is called `t`.
+pub(crate) const SEALED: &str = "t.sealed_capability, t.sealed_password, t.sealed_next_capability, t.sealed_next_password";
+
 /// Why a tenant's own limits were not set.
 #[derive(Debug, thiserror::Error)]
 pub enum SetLimitsError {

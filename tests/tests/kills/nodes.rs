@@ -267,7 +267,7 @@ async fn the_master_key_is_changed_although_nodes_are_killed() {
     let mut child = installation.command_on(A, ["key", "rotate", "--yes"]);
     let mut child = child.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start the rotation");
     let mut victim = A;
-    for item in [1, 6] {
+    for item in [1, 9] {
         assert!(barrier.is_reached(|| false).await, "{}", installation.log());
         take(&mut nodes, victim).kill();
         barrier.lift().await;

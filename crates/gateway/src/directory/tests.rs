@@ -15,6 +15,7 @@ pub(crate) fn tenant(number: u32, slug: &str, state: TenantState) -> SnapshotTen
         register: format!("register of {number}"),
         domains: Vec::new(),
         secret: (state != TenantState::Deleted).then(|| Secret::new("00".repeat(32))),
+        next_secret: None,
     }
 }
 

@@ -13,6 +13,7 @@ mod completions;
 mod confirm;
 mod connect;
 mod domain;
+mod door;
 mod eject;
 mod export_config;
 mod follow;
@@ -132,6 +133,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Operation(operation::Operation),
     Psql(psql::Psql),
+    #[command(subcommand)]
+    Door(door::Door),
     Audit(Box<audit::Audit>),
     Init(init::Init),
     Status(status::Status),
@@ -184,6 +187,7 @@ impl Cli {
             Command::Route(command) => command.run(&global.client()?, output).await,
             Command::Operation(command) => command.run(&global.client()?, output).await,
             Command::Psql(command) => command.run(&global.client()?, output).await,
+            Command::Door(command) => command.run(&global.client()?, output).await,
             Command::Audit(command) => command.run(&global, output).await,
             Command::Init(command) => command.run(output).await,
             Command::Status(command) => command.run(&global.client()?, output).await,

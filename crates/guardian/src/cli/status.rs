@@ -3,7 +3,8 @@
 use guardian_client::Client;
 use guardian_model::{api, door::Door};
 
-use crate::output::{Cell, Failure, Mark, Output, Table, time};
+use super::door;
+use crate::output::{Cell, Failure, Mark, Output, Table};
 
 /// Show how the control plane and its clusters are
 #[derive(Debug, clap::Args)]
@@ -66,10 +67,5 @@ fn doors(open: &[Door], output: Output) -> anyhow::Result<()> {
         return Ok(());
     }
     output.line("")?;
-    let mut table = Table::new(["across tenants", "opened by", "what for", "may", "until (UTC)"]);
-    for door in open {
-        let may = if door.write { Cell::marked(Some(Mark::Caution), "read and write") } else { "read".into() };
-        table.row([(&door.id).into(), (&door.opened_by).into(), (&door.reason).into(), may, time(door.ends_at).into()]);
-    }
-    output.table(table)
+    output.table(door::table("across tenants", open))
 }

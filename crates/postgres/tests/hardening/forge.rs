@@ -1,11 +1,17 @@
 //! Attempts of tenant A's SQL to read tenant B's rows: every key type under every mechanism (DESIGN §4).
 
-use guardian_model::KeyType::{self, Bigint, Text, Uuid};
-use guardian_postgres::Mechanism::{self, CapabilityLookup, GrantedRegister, SuperuserFunction};
+use guardian_model::{
+    Capability,
+    KeyType::{self, Bigint, Text, Uuid},
+};
+use guardian_postgres::{
+    Mechanism::{self, CapabilityLookup, GrantedRegister, SuperuserFunction},
+    registry::{self, Replacement},
+};
 use guardian_testkit::Server;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 
-use crate::application::{Application, enter, execute, keys, number, sqlstate};
+use crate::application::{Application, capability, enter, execute, keys, number, sqlstate};
 
 const SECRET: &str = "secret of b";
 
@@ -130,6 +136,43 @@ async fn attempts_show_nothing(server: &Server, key_type: KeyType, mechanism: Me
     prepared_plans_follow_the_context(&mut app, &a, &b).await;
     parallel_workers_share_the_context(&mut app).await;
     assert_eq!(number(&mut as_b, "SELECT count(*) FROM note WHERE body = 'secret of b'").await.unwrap(), 2000);
+    a_replaced_capability_enters_no_more(&mut app, &a, &b).await;
+}
+
+/// The new one does; sessions that are in go on, where policies look it up for a few minutes.
+async fn a_replaced_capability_enters_no_more(
+    app: &mut Application,
+    a: &guardian_model::TenantKey,
+    b: &guardian_model::TenantKey,
+) {
+    const OWN: &str = "SELECT count(*) FROM note WHERE body = 'own of a'";
+    let mut is_in = app.enter(0).await;
+    let new = Capability::from_bytes([42; 32]);
+    let replacement = |old: Capability| [Replacement { key: a.clone(), old, new: new.clone() }];
+    // Whoever does not know the present one replaces nothing.
+    let stale = replacement(capability(b));
+    assert_eq!(registry::replace(&mut app.admin, &stale).await.unwrap(), 0);
+    for replaced in [1, 0] {
+        assert_eq!(registry::replace(&mut app.admin, &replacement(capability(a))).await.unwrap(), replaced);
+    }
+    let mut session = app.connect().await;
+    assert_eq!(enter(&mut session, a).await, None, "the old capability enters");
+    let by_new = "SELECT guardian.enter(decode(repeat('2a', 32), 'hex'))";
+    assert_eq!(seen(&mut session, by_new).await, a.to_register());
+    assert_eq!(number(&mut session, OWN).await.unwrap(), 2000);
+    assert_eq!(number(&mut is_in, OWN).await.unwrap(), 2000, "a session that was in");
+    assert_eq!(enter(&mut session, b).await, Some(b.to_register()), "another tenant's is not touched");
+    // One that an operation put back is found.
+    registry::admit(&mut app.admin, a, &capability(a)).await.unwrap();
+    let kept = [(a.clone(), new)];
+    for mended in [1, 0] {
+        assert_eq!(registry::hold_to(&mut app.admin, &kept).await.unwrap(), mended);
+    }
+    assert_eq!(enter(&mut session, a).await, None, "the old capability enters");
+    // A tenant that is shut stays so.
+    registry::revoke(&mut app.admin, a).await.unwrap();
+    assert_eq!(registry::hold_to(&mut app.admin, &kept).await.unwrap(), 0);
+    assert_eq!(seen(&mut session, by_new).await, "");
 }
 
 async fn writes_stay_at_home(app: &mut Application, b: &str) {

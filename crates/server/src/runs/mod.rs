@@ -9,6 +9,7 @@ pub(crate) mod adopt;
 pub(crate) mod apply;
 pub(crate) mod migrate;
 mod progress;
+pub(crate) mod renew;
 pub(crate) mod rotate;
 
 use std::time::Duration;
@@ -60,6 +61,7 @@ async fn resume(state: &AppState, claim: RunClaim) {
         RunKind::Migrate => migrate::resume(state, progress),
         RunKind::Adopt => adopt::resume(state, progress),
         RunKind::RotateKey => rotate::resume(state, progress),
+        RunKind::RotateSecrets => renew::resume(state, progress),
     }
 }
 

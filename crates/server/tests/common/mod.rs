@@ -15,8 +15,8 @@ use axum::{
 };
 use guardian_lifecycle::Lifecycle;
 use guardian_model::{
-    ApiKeyId, Config, LoginName, LoginScope, Operation, OperationId, OperationKind, Permission, Place, Plan, Role, RunId,
-    Slug, Step, Tenant, TenantId, TenantState, Tier, TokenId,
+    ApiKeyId, Config, DoorId, LoginName, LoginScope, Operation, OperationId, OperationKind, Permission, Place, Plan, Role,
+    RunId, Slug, Step, Tenant, TenantId, TenantState, Tier, TokenId,
     access::{Actor, Permit},
     access_api::CreateApiKey,
     api::{CreateTenant, PutTier, Run, RunState},
@@ -73,6 +73,7 @@ impl Subject {
             .replace("{operation}", &self.operation.id.to_string())
             .replace("{tier}", &self.tier)
             .replace("{token}", &self.token.to_string())
+            .replace("{door}", &DoorId::from_uuid(self.operation.id.uuid()).to_string())
             .replace("{login}", &self.login)
             .replace("{run}", &self.run.map(|run| run.to_string()).unwrap_or_default())
             .replace("{api_key}", &self.api_key.map(|key| key.to_string()).unwrap_or_default())

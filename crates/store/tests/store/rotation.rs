@@ -142,6 +142,6 @@ async fn an_altered_secret_stops_the_change() {
         .execute(&mut superuser)
         .await
         .unwrap();
-    let stopped = a.reseal(&mut Pass::of(SEALED_COLUMNS[2]), key).await.unwrap_err();
+    let stopped = a.reseal(&mut Pass::of(SEALED_COLUMNS[4]), key).await.unwrap_err();
     assert!(matches!(stopped, RotationError::Unopened { table: "login" }), "{stopped}");
 }

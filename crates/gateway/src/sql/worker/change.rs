@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Job, Worker, state::Stage};
+use super::{
+    Job, Worker,
+    state::{Client, Passwords, ServerState, Stage},
+};
 use crate::sql::{login::serving, refusal::Refusal};
 
 impl Worker {
@@ -22,10 +25,18 @@ impl Worker {
                 continue;
             };
             if !Arc::ptr_eq(entry, &tenant.entry) || !view.has_tiers_of(&old) {
+                let is_renewed = entry.secret != tenant.entry.secret;
+                // The one that was announced took the place of the other: nobody's session is the worse for it.
+                let is_expected = entry.secret.is_some() && entry.secret == tenant.entry.next_secret;
                 let moved = entry.placement != tenant.entry.placement
-                    || entry.secret != tenant.entry.secret
+                    || is_renewed && !is_expected
                     || entry.register != tenant.entry.register;
                 tenant.entry = Arc::clone(entry);
+                tenant.next_is_in_force = false;
+                if !moved {
+                    self.renew(at, is_renewed);
+                }
+                let tenant = &mut self.tenants[at];
                 if let Some(tier) = view.tier(&entry.tier) {
                     tenant.limits = tier.limits.with(&entry.limits);
                     tenant.weight = entry.limits.weight.unwrap_or(tier.weight);
@@ -47,6 +58,36 @@ impl Worker {
         }
         let pools = 0..self.pools.len();
         self.jobs.extend(pools.map(Job::Dispatch));
+    }
+
+    /// Takes over a tenant's secrets, the present one and the one to come, for what comes next.
+    fn renew(&mut self, tenant_at: usize, is_renewed: bool) {
+        let tenant = &self.tenants[tenant_at];
+        if !tenant.target.is_row {
+            if let Some(now) = tenant.entry.secret.clone() {
+                *tenant.target.passwords.borrow_mut() = Passwords { now, next: tenant.entry.next_secret.clone() };
+            }
+        } else if is_renewed {
+            // Where policies look the capability up, the old one ends within minutes.
+            let mut rested = Vec::new();
+            for (at, server) in self.servers.iter_mut().filter(|(_, server)| server.tag == Some(tenant_at)) {
+                server.up.traces.suspect = true;
+                if let ServerState::Attached(client) = server.state
+                    && server.up.is_settled()
+                    && self
+                        .clients
+                        .get_mut(client)
+                        .and_then(Client::session)
+                        .is_some_and(|session| !session.down.is_within_message())
+                {
+                    rested.push((at, client));
+                }
+            }
+            // Sessions that keep their connection may rest for longer than that.
+            for (at, client) in rested {
+                self.enter_again(at, client);
+            }
+        }
     }
 
     /// Ends every client of a tenant, and every server connection in its context. What comes next makes a new slot.

@@ -2,7 +2,7 @@
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use guardian_model::Limits;
+use guardian_model::{Limits, snapshot::Secret};
 use guardian_pgwire::{
     backend::{self, Auth},
     frame, frontend,
@@ -68,6 +68,7 @@ pub(super) struct Connecting {
     since: std::time::Instant,
     /// Which of the host's addresses is tried.
     attempt: usize,
+    password: Secret,
 }
 
 impl std::fmt::Debug for Connecting {
@@ -110,11 +111,12 @@ fn broken(error: &std::io::Error) -> Failure {
 impl Worker {
     /// Begins a connection for a target.
     pub(super) fn open_server(&mut self, pool_at: usize, target: &Rc<Target>) {
-        self.open_server_at(pool_at, target, 0);
+        let password = target.passwords.borrow().now.clone();
+        self.open_server_at(pool_at, target, 0, password);
     }
 
     /// `attempt`: which of the host's addresses to try first.
-    fn open_server_at(&mut self, pool_at: usize, target: &Rc<Target>, mut attempt: usize) {
+    fn open_server_at(&mut self, pool_at: usize, target: &Rc<Target>, mut attempt: usize, password: Secret) {
         let route = self.shared.routes.get(&target.cluster);
         let opened = route.map_err(|problem| Failure::from(&problem)).and_then(|route| {
             let (stream, tls) = match route {
@@ -141,7 +143,7 @@ impl Worker {
         };
         let settings: Arc<Settings> = Arc::default();
         let connecting =
-            Connecting { stage: Stage::Transport, tls, settings: Arc::clone(&settings), since: self.now, attempt };
+            Connecting { stage: Stage::Transport, tls, settings: Arc::clone(&settings), since: self.now, attempt, password };
         let at = self.servers.insert(Server {
             line: Line::new(socket),
             state: ServerState::Connecting(Box::new(connecting)),
@@ -158,6 +160,7 @@ impl Worker {
             born: self.now,
             key: (0, Vec::new()),
             enter: 0,
+            offered: None,
             cancels: 0,
             doomed: false,
             held_since: self.now,
@@ -179,15 +182,20 @@ impl Worker {
     fn lose_connecting(&mut self, at: usize, failure: &Failure) {
         let server = &self.servers[at];
         let (pool, target) = (server.pool, Rc::clone(&server.target));
-        let next = match &server.state {
-            ServerState::Connecting(connecting) if matches!(connecting.stage, Stage::Transport) => connecting.attempt + 1,
-            _ => usize::MAX,
-        };
+        let ServerState::Connecting(connecting) = &server.state else { return };
+        let tried = connecting.password.clone();
+        // It is being changed: the one to come is in force already, or came to be what is known since this began.
+        let another = if failure.password_refused { target.passwords.borrow().besides(&tried) } else { None };
+        if let Some(password) = another {
+            self.close_server(at);
+            return self.open_server_at(pool, &target, 0, password);
+        }
+        let next = if matches!(connecting.stage, Stage::Transport) { connecting.attempt + 1 } else { usize::MAX };
         let route = self.shared.routes.get(&target.cluster);
         let is_left = matches!(route, Ok(Route::Tcp { addresses, .. }) if next < addresses.len());
         self.close_server(at);
         if is_left {
-            self.open_server_at(pool, &target, next);
+            self.open_server_at(pool, &target, next, tried);
         } else {
             self.cannot_connect(pool, &target, failure);
         }
@@ -444,7 +452,7 @@ fn connecting_message(server: &mut Server, tag: u8, body: &[u8]) -> Result<bool,
             let code = text(b'C');
             return Err(Failure { problem: text(b'M'), password_refused: code == "28P01" });
         }
-        (b'R', Stage::Proof(proof)) => answer_proof(&mut server.line, &server.target, proof, body)?,
+        (b'R', Stage::Proof(proof)) => answer_proof(&mut server.line, &connecting.password, proof, body)?,
         (b'Z', stage @ Stage::Proof(_)) => {
             *stage = Stage::Setup { answer: None };
             let mut out = Vec::new();
@@ -460,7 +468,12 @@ fn connecting_message(server: &mut Server, tag: u8, body: &[u8]) -> Result<bool,
     Ok(false)
 }
 
-fn answer_proof(line: &mut Line, target: &Target, proof: &mut Option<Box<ScramSha256>>, body: &[u8]) -> Result<(), Failure> {
+fn answer_proof(
+    line: &mut Line,
+    password: &Secret,
+    proof: &mut Option<Box<ScramSha256>>,
+    body: &[u8],
+) -> Result<(), Failure> {
     let mut out = Vec::new();
     match (backend::auth(body).map_err(|error| Failure::from(&error))?, proof) {
         (Auth::Ok, _) => {}
@@ -478,7 +491,7 @@ fn answer_proof(line: &mut Line, target: &Target, proof: &mut Option<Box<ScramSh
             if !offered.contains(&mechanism.as_bytes()) {
                 return Err(Failure::from("the server does not offer SCRAM-SHA-256"));
             }
-            let begun = ScramSha256::new(target.password.expose().as_bytes(), binding);
+            let begun = ScramSha256::new(password.expose().as_bytes(), binding);
             frontend::write_sasl_initial(&mut out, mechanism, begun.message());
             *proof = Some(Box::new(begun));
         }

@@ -23,6 +23,7 @@ use crate::sql::{
 const RESET: &[u8] = b"DISCARD ALL";
 
 /// Answers that are still to come, in this order.
+#[expect(clippy::struct_excessive_bools, reason = "answers that may still come, each by itself")]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owed {
     /// All of the answer to `DISCARD ALL`.
@@ -33,10 +34,14 @@ pub(super) struct Owed {
     readies: u8,
     /// The reset returned to settings other than those of the beginning: what was sent for the client may not suffice.
     moved: bool,
+    /// The capability that was used is the next one.
+    by_next: bool,
+    /// The present one was refused: once more, with the next.
+    again: bool,
 }
 
 impl Owed {
-    const RESET: Self = Self { reset: true, entry: false, readies: 0, moved: false };
+    const RESET: Self = Self { reset: true, entry: false, readies: 0, moved: false, by_next: false, again: false };
 }
 
 /// What an answer means.
@@ -113,13 +118,16 @@ impl Worker {
             return;
         }
         if server.target.is_row && !tenant.nobody && (needs_reset || server.tag != Some(tenant_at)) {
-            let Some(capability) = tenant.entry.secret.as_ref().and_then(capability) else {
+            owed.by_next = tenant.next_is_in_force && tenant.entry.next_secret.is_some();
+            let secret = if owed.by_next { &tenant.entry.next_secret } else { &tenant.entry.secret };
+            let Some(capability) = secret.as_ref().and_then(capability) else {
                 self.keep_out(out);
                 self.fail_handover(at, "the tenant's capability is malformed");
                 return;
             };
             frontend::write_function_call(&mut out, server.enter, &*capability);
             tenant.counts.handovers += 1;
+            server.offered = Some(Arc::clone(&tenant.entry));
             owed.entry = true;
             owed.readies += 1;
         }
@@ -217,7 +225,17 @@ impl Worker {
                 owed.entry = false;
                 // The very tenant that was meant, by what the server says.
                 let register = owner.map(|tenant| self.tenants[tenant].entry.register.as_bytes());
-                let entered = backend::function_result(body).ok().flatten();
+                let entered = backend::function_result(body);
+                // Nobody's context, while the tenant's capability is being changed: the next one is in force by now.
+                let newest = owner.map(|tenant| &self.tenants[tenant].entry);
+                let has_another = newest
+                    .zip(server.offered.as_ref())
+                    .is_some_and(|(newest, offered)| newest.next_secret.is_some() || newest.secret != offered.secret);
+                if matches!(entered, Ok(None)) && has_another && !owed.by_next {
+                    owed.again = true;
+                    return Verdict::Fine;
+                }
+                let entered = entered.ok().flatten();
                 if register.is_some() && entered == register { Verdict::Fine } else { Verdict::Failed }
             }
             b'Z' if is_settings && body == [IDLE] => {
@@ -250,8 +268,15 @@ impl Worker {
         let server = &mut self.servers[at];
         server.busy_since = None;
         let ServerState::Preparing { client, owed } = server.state else { return };
+        if owed.again
+            && let Some(tenant) = server.tag.take()
+        {
+            self.tenants[tenant].next_is_in_force = true;
+        }
         let Some(client) = client else { return self.rest_server(at) };
-        if owed.moved {
+        if owed.again {
+            self.hand_over(at, client, false);
+        } else if owed.moved {
             server.lock_ms = None;
             server.wished = Rc::default();
             self.hand_over(at, client, false);

@@ -65,6 +65,7 @@ impl Worker {
             register: String::new(),
             domains: Vec::new(),
             secret: None,
+            next_secret: None,
         };
         // All of the application's traffic may be among it: no limit of a single tenant is meant for that.
         let limits = Limits {
@@ -92,6 +93,7 @@ impl Worker {
             queue: VecDeque::new(),
             virtual_us: 0,
             paused: false,
+            next_is_in_force: false,
             counts: Measured::default(),
         });
         self.tenant_of.insert(id, at);

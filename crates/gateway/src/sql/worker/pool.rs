@@ -2,15 +2,11 @@
 
 use std::{cell::RefCell, collections::BTreeSet, collections::VecDeque, rc::Rc, sync::Arc};
 
-use guardian_model::{
-    ClusterName, Isolation, Place, TenantId,
-    placement::ApplicationRoles,
-    snapshot::{Secret, SnapshotTenant},
-};
+use guardian_model::{ClusterName, Isolation, Place, TenantId, placement::ApplicationRoles, snapshot::SnapshotTenant};
 
 use super::{
     Job, Worker,
-    state::{Client, Pool, Server, ServerState, Target, Tenant},
+    state::{Client, Passwords, Pool, Server, ServerState, Target, Tenant},
 };
 use crate::sql::{fairness, metrics::Measured, refusal::Refusal};
 
@@ -65,6 +61,7 @@ impl Worker {
             queue: VecDeque::new(),
             virtual_us: 0,
             paused: false,
+            next_is_in_force: false,
             counts: Measured::default(),
         });
         self.tenant_of.insert(entry.id, at);
@@ -90,15 +87,16 @@ impl Worker {
             return self.row_target(place);
         }
         let password = entry.secret.clone();
-        let password = password.ok_or_else(|| Refusal::Server("the tenant has no password".to_owned()))?;
-        Ok(self.target_of(place, &placement.role, Tables::Own, password))
+        let now = password.ok_or_else(|| Refusal::Server("the tenant has no password".to_owned()))?;
+        Ok(self.target_of(place, &placement.role, Tables::Own, Passwords { now, next: entry.next_secret.clone() }))
     }
 
-    fn target_of(&mut self, place: &Place, role: &str, tables: Tables, password: Secret) -> Rc<Target> {
+    fn target_of(&mut self, place: &Place, role: &str, tables: Tables, passwords: Passwords) -> Rc<Target> {
         let Place { cluster, database, schema } = place;
         let key = (cluster.clone(), database.clone(), role.to_owned());
-        if let Some(target) = self.targets.get(&key).filter(|target| target.password == password && target.schema == *schema)
-        {
+        let known = self.targets.get(&key).filter(|target| target.schema == *schema);
+        if let Some(target) = known.filter(|target| target.passwords.borrow().now == passwords.now) {
+            *target.passwords.borrow_mut() = passwords;
             return Rc::clone(target);
         }
         let target = Rc::new(Target {
@@ -108,7 +106,7 @@ impl Worker {
             schema: schema.clone(),
             is_row: !matches!(tables, Tables::Own),
             observed: matches!(tables, Tables::Observed),
-            password,
+            passwords: RefCell::new(passwords),
             base: RefCell::new(None),
             pins: RefCell::new(Vec::new()),
             spelled: RefCell::default(),
@@ -135,7 +133,7 @@ impl Worker {
             (roles.app, Tables::Shared, self.view.installation.application_password.clone())
         };
         let password = password.ok_or_else(|| Refusal::Server("`guardian apply` has not run yet".to_owned()))?;
-        Ok(self.target_of(place, &role, tables, password))
+        Ok(self.target_of(place, &role, tables, Passwords { now: password, next: None }))
     }
 
     pub(super) fn pool(&mut self, cluster: &ClusterName, tenant: Option<TenantId>) -> usize {

@@ -196,6 +196,8 @@ pub(super) struct Server {
     pub(super) key: (u32, Vec<u8>),
     /// The number of `guardian.enter` in its database (row tenants).
     pub(super) enter: u32,
+    /// The tenant that it was last told to enter, as it was known then.
+    pub(super) offered: Option<Arc<SnapshotTenant>>,
     /// Cancel requests that are on their way to it.
     pub(super) cancels: u32,
     /// Not to be used again.
@@ -247,6 +249,27 @@ pub(super) enum ServerState {
     Quarantined,
 }
 
+/// What a role proves itself with, and what it will from some moment on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Passwords {
+    pub(super) now: Secret,
+    pub(super) next: Option<Secret>,
+}
+
+impl Passwords {
+    /// The one to try when this one was refused. The order is now, next: whoever tried the next has tried both, unless another
+    /// one was heard of meanwhile.
+    pub(super) fn besides(&self, refused: &Secret) -> Option<Secret> {
+        if self.now == *refused {
+            self.next.clone()
+        } else if self.next.as_ref() == Some(refused) {
+            None
+        } else {
+            Some(self.now.clone())
+        }
+    }
+}
+
 /// Where server connections lead.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -257,7 +280,7 @@ pub(super) struct Target {
     pub(super) is_row: bool,
     /// As the role that the application used before: not everything is enforced there.
     pub(super) observed: bool,
-    pub(super) password: Secret,
+    pub(super) passwords: RefCell<Passwords>,
     /// What servers report before anybody sets anything; known from the first connection on.
     pub(super) base: RefCell<Option<Arc<Settings>>>,
     /// Settings that some session made the role's default, with the values to send against them.
@@ -290,6 +313,8 @@ pub(super) struct Tenant {
     /// Nobody: clients of an application that is being observed which named no tenant. It has no context to enter.
     pub(super) nobody: bool,
     pub(super) entry: Arc<SnapshotTenant>,
+    /// Its capability was refused, and the next one was not.
+    pub(super) next_is_in_force: bool,
     pub(super) limits: Limits,
     pub(super) weight: u16,
     pub(super) pooling: Pooling,
