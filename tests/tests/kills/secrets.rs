@@ -48,7 +48,7 @@ async fn is_changed(installation: &Installation, what: &str, slug: &str, old: &V
     } else {
         assert_ne!(old["password"], new["password"], "{slug}");
         let refused = direct(installation, old).await.map(drop).expect_err("the old password opens nothing");
-        let code = refused.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+        let code = refused.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
         assert_eq!(code.as_deref(), Some("28P01"), "{slug}: {refused}");
         direct(installation, &new).await.expect("connect with the new password");
     }
@@ -89,7 +89,7 @@ async fn fails_no_request(what: &str, column: &str, tiers: [&str; 3]) {
             tenants.iter().zip(&done).map(|(tenant, done)| scope.spawn(|| traffic(&gateway, tenant, done, &stop))).collect();
         tokio::task::block_in_place(|| {
             tokio::runtime::Handle::current().block_on(async {
-                let reached = barrier.is_reached(|| clients.iter().any(|client| client.is_finished())).await;
+                let reached = barrier.is_reached(|| clients.iter().any(std::thread::ScopedJoinHandle::is_finished)).await;
                 // The new one is in force on the server, and the gateway has not heard so.
                 let at: Vec<u64> = done.iter().map(|done| done.load(Ordering::Relaxed)).collect();
                 let begun = Instant::now();

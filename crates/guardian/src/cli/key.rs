@@ -74,7 +74,7 @@ impl Key {
                     Failure::usage("--tenant goes with --capabilities or --passwords; the master key is one for all");
                 Err(failure.into())
             }
-            Self::Rotate { capabilities, passwords, tenant, yes } if capabilities || passwords => {
+            Self::Rotate { capabilities, passwords, tenant, yes, .. } if capabilities || passwords => {
                 let what = if capabilities { SecretKind::Capabilities } else { SecretKind::Passwords };
                 let (asked, of) =
                     (what.as_str(), tenant.as_ref().map_or_else(String::new, |tenant| format!(" of {}", tenant.as_str())));
