@@ -30,6 +30,11 @@ impl Barrier {
         Self::before(control, "run_item", "state", &when).await
     }
 
+    /// Holds back the record of a new tenant.
+    pub async fn at_tenant(control: &TestDatabase) -> Self {
+        Self::set(control, "tenant", "INSERT", "true").await
+    }
+
     /// Holds back the record that a tenant's new secret took the old one's place, of this column of `tenant`.
     pub async fn at_secret(control: &TestDatabase, column: &str) -> Self {
         let when = format!("NEW.{column} IS DISTINCT FROM OLD.{column}");
@@ -37,13 +42,17 @@ impl Barrier {
     }
 
     async fn before(control: &TestDatabase, table: &'static str, column: &str, when: &str) -> Self {
+        Self::set(control, table, &format!("UPDATE OF {column}"), when).await
+    }
+
+    async fn set(control: &TestDatabase, table: &'static str, event: &str, when: &str) -> Self {
         let mut holder = control.connect().await;
         let sql = format!(
             "SET search_path = guardian_store;
              SELECT pg_advisory_lock({LOCK});
              CREATE OR REPLACE FUNCTION test_hold() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN PERFORM pg_advisory_xact_lock({LOCK}); RETURN NEW; END $$;
-             CREATE TRIGGER test_hold BEFORE UPDATE OF {column} ON {table} FOR EACH ROW
+             CREATE TRIGGER test_hold BEFORE {event} ON {table} FOR EACH ROW
                  WHEN ({when}) EXECUTE FUNCTION test_hold()"
         );
         holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("set the barrier");
@@ -73,10 +82,11 @@ impl Barrier {
         }
     }
 
-    /// Takes the barrier away, and lets whoever stands before it go on.
-    pub async fn open(mut self) {
-        let sql = format!("SELECT pg_advisory_unlock({LOCK}); DROP TRIGGER test_hold ON {}", self.table);
-        self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("open the barrier");
+    /// Takes the barrier away and lets through who stands before it: the server has not noticed that the client is gone.
+    pub async fn let_through(mut self) {
+        let sql = format!("SELECT pg_advisory_unlock({LOCK})");
+        self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("let the waiting through");
+        self.take_away().await;
     }
 
     /// Takes the barrier away. Whoever stands before it is sent home, as PostgreSQL does when it finds the client gone.
@@ -87,6 +97,11 @@ impl Barrier {
              SELECT pg_advisory_unlock({LOCK})"
         );
         self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("send the waiting home");
+        self.take_away().await;
+    }
+
+    /// Waits for who was let through, because the table is locked.
+    async fn take_away(&mut self) {
         let sql = format!("DROP TRIGGER test_hold ON {}", self.table);
         self.holder.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await.expect("take the barrier away");
     }

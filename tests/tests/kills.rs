@@ -6,6 +6,8 @@ mod adoption;
 mod nodes;
 #[path = "kills/secrets.rs"]
 mod secrets;
+#[path = "kills/stock.rs"]
+mod stock;
 
 use std::process::Stdio;
 
@@ -59,10 +61,7 @@ async fn kill_at_each_step(
 const TENANTS: usize = 8;
 
 async fn survives_kills(tier: &str) {
-    survive_kills(&Installation::helpdesk(&Server::shared()).await, tier).await;
-}
-
-async fn survive_kills(installation: &Installation, tier: &str) {
+    let installation = &Installation::helpdesk(&Server::shared()).await;
     let mut up = installation.up_and_hardened();
     let slugs: Vec<String> = (0..TENANTS).map(|number| format!("t{number}")).collect();
 
@@ -111,33 +110,6 @@ async fn schema_tenants_survive_kills() {
 #[tokio::test(flavor = "multi_thread")]
 async fn database_tenants_survive_kills() {
     survives_kills("enterprise").await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn prepared_databases_survive_kills() {
-    let installation = Installation::helpdesk(&Server::own()).await;
-    let config = std::fs::read_to_string(installation.config()).expect("read guardian.toml");
-    let stocked = config.replace("[clusters.main]", "[clusters.main]\nwarm_databases = 2");
-    std::fs::write(installation.config(), stocked).expect("write guardian.toml");
-    survive_kills(&installation, "enterprise").await;
-    // Killed again and again while it was making them, it has as many as it shall, and nothing half made.
-    let up = installation.up();
-    let begun = std::time::Instant::now();
-    while json(&installation, &["status"])["clusters"][0]["warm_databases"] != serde_json::json!({ "ready": 2, "wanted": 2 })
-    {
-        assert!(begun.elapsed().as_secs() < 60, "the stock stays short: {}", installation.log());
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-    assert!(up.stop(), "{}", installation.log());
-    let mut admin = installation.server().connect("postgres").await;
-    let kept: Vec<String> =
-        sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE starts_with(datname::text, 'guardian_') ORDER BY 1")
-            .fetch_all(&mut admin)
-            .await
-            .expect("look for prepared databases");
-    let word = |name: &String| name.split('_').nth(3).map(str::to_owned);
-    let words: Vec<_> = kept.iter().filter_map(word).collect();
-    assert_eq!(words, ["template", "warm", "warm"], "{kept:?}");
 }
 
 /// A file of so many tenants, and the command that imports them.

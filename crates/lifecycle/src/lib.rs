@@ -11,6 +11,7 @@ mod enter;
 mod error;
 mod fleet;
 mod grip;
+mod hand_out;
 mod import;
 mod login;
 pub mod operations;
@@ -51,6 +52,7 @@ pub use fleet::Fleet;
 
 use crate::{
     engine::{Engine, Outcome},
+    hand_out::Order,
     step::Steps,
 };
 
@@ -84,18 +86,31 @@ impl Lifecycle {
         &self.engine.lease
     }
 
-    /// Creates a tenant. A `row` tenant is active when this returns, unless its cluster has trouble; the others are at
-    /// work, and [`TenantChange::operation`] tells how far.
+    /// Creates a tenant. A `row` tenant, and one that gets a prepared database, is active when this returns, unless its
+    /// cluster has trouble; the others are at work, and [`TenantChange::operation`] tells how far.
     pub async fn create(
         &self,
         permit: &Permit,
         request: CreateTenant,
         idempotency: Option<Idempotency>,
     ) -> Result<TenantChange, LifecycleError> {
-        let CreateTenant { slug, tier, key } = request;
-        let isolation = self.engine.store.tier(&tier).await?.ok_or_else(|| LifecycleError::NoTier(tier.clone()))?.isolation;
+        let found = self.engine.store.tier(&request.tier).await?;
+        let declared = found.ok_or_else(|| LifecycleError::NoTier(request.tier.clone()))?;
+        let isolation = declared.isolation;
         let id = TenantId::from_uuid(Uuid::now_v7());
-        let placement = self.placement(isolation, id, &slug)?;
+        let placement = self.placement(isolation, id, &request.slug)?;
+        let cluster = placement.place.cluster.clone();
+        if matches!(isolation, Isolation::Database | Isolation::Cluster) && self.engine.steps.has_stock(&cluster) {
+            let (permit, request, idempotency) = (permit.clone(), request.clone(), idempotency.clone());
+            let order = Order { permit, request, idempotency, tier: declared, cluster };
+            let lifecycle = self.clone();
+            // In a task of its own: a client that goes away does not stop it half-way.
+            let handed = self.tasks.spawn(async move { lifecycle.hand_out(order).await }).await;
+            if let Some(change) = handed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))? {
+                return Ok(change);
+            }
+        }
+        let CreateTenant { slug, tier, key } = request;
         let key = self.new_key(id, &slug, key.as_deref()).await?;
         let reached = isolation == Isolation::Row && self.refuse_unhardened().await?;
         let plan = operations::create::plan(&placement, &key.to_string(), reached);

@@ -5,7 +5,7 @@
 
 use std::{any::Any, path::PathBuf, sync::Arc};
 
-use guardian_model::{Config, Place, Step, TenantKey, TierName, key::KeyError};
+use guardian_model::{Config, Limits, Place, Step, Tenant, TenantKey, TierName, key::KeyError};
 use guardian_postgres::{
     CollectError, Declaration, collect_place,
     connect::{Clusters, ConnectError},
@@ -264,13 +264,18 @@ impl Steps {
 
     async fn ensure_role(&self, place: &Place, role: &str, grip: &Grip<'_>) -> Result<(), StepError> {
         let tenant = &grip.claim.tenant;
-        let tier = self.store.tier(&tenant.tier).await?.ok_or_else(|| StepError::TierMissing(tenant.tier.clone()))?;
+        let limits = self.limits(tenant).await?;
         let secrets = self.store.secrets(tenant.id).await?;
         let password = secrets.password.ok_or(StepError::SecretMissing("password"))?;
         let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
-        let limits = tier.limits.with(&tenant.limits);
         let bounds = Bounds { limits: &limits, schema: &place.schema };
         Ok(role::ensure(&mut connection, role, &scram::verifier(&password), bounds).await?)
+    }
+
+    /// What the tenant's tier and its own limits hold its role to.
+    pub(crate) async fn limits(&self, tenant: &Tenant) -> Result<Limits, StepError> {
+        let tier = self.store.tier(&tenant.tier).await?.ok_or_else(|| StepError::TierMissing(tenant.tier.clone()))?;
+        Ok(tier.limits.with(&tenant.limits))
     }
 
     async fn allow_login(&self, place: &Place, role: &str, grip: &Grip<'_>) -> Result<(), StepError> {

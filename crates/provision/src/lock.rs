@@ -29,6 +29,20 @@ pub async fn hold_in_transaction(transaction: &mut PgConnection, object: &str) -
         .await
 }
 
+/// Takes the same lock until the transaction ends, unless another session has it; says whether it did.
+pub async fn try_hold_in_transaction(transaction: &mut PgConnection, object: &str) -> Result<bool, ProvisionError> {
+    sqlx::query_scalar("SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended('guardian:' || $1, 0))")
+        .bind(object)
+        .fetch_one(transaction)
+        .await
+        .map_err(failed("lock", object))
+}
+
+/// Lets go of one lock of this session.
+pub async fn release(connection: &mut PgConnection, object: &str) -> Result<(), ProvisionError> {
+    take(connection, "SELECT pg_catalog.pg_advisory_unlock(pg_catalog.hashtextextended('guardian:' || $1, 0))", object).await
+}
+
 /// Lets go of every lock of this session, so that the connection can go on to another object.
 pub async fn release_all(connection: &mut PgConnection) -> Result<(), ProvisionError> {
     sqlx::query("SELECT pg_catalog.pg_advisory_unlock_all()")

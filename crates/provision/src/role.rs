@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::error::{ProvisionError, execute, failed};
 
 /// Powers that a tenant's role must not have.
-const POWERLESS: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
+pub(crate) const POWERLESS: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS";
 /// How long sessions get to end after they were terminated.
 const TERMINATION_WAIT: Duration = Duration::from_secs(10);
 

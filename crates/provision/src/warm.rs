@@ -1,35 +1,42 @@
-//! Prepared databases: a template that holds the application's migrations, and closed copies of it that wait for a tenant.
+//! Prepared databases: for each a tenant's id is drawn ahead, so that database and role bear the names that the tenant will
+//! know them by, with the application's migrations and the role's rights inside.
 //!
-//! There is no record of them but their names on the cluster. Handing one out is a rename, which PostgreSQL does once or not
-//! at all: no database goes to two tenants, and a process killed at any instant leaves nothing to be made up for. The version
-//! of the migrations is part of each name, so that none of an old version is taken.
+//! What there is, the cluster says: a comment on the role, the *mark*. It names the application and the version, and is
+//! taken off in the transaction that lets the role log in. So none is handed out twice, or after a tenant has been in it,
+//! whatever the control database remembers; and the role comes first and goes last, so that nothing is left without a mark.
 
 use std::fmt::Write as _;
 
 use aws_lc_rs::digest;
-use guardian_model::ClusterName;
-use guardian_postgres::{connect::Clusters, quote::ident};
-use sqlx::{Connection as _, PgConnection};
+use guardian_model::{ClusterName, TenantId};
+use guardian_postgres::{
+    connect::Clusters,
+    quote::{ident, literal},
+};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{
-    MAINTENANCE_DATABASE, Migrations, database,
+    Migrations, database,
     error::{ProvisionError, execute, failed},
     lock,
     migrations::{self, MigrateError},
+    role::{self, Bounds, POWERLESS},
 };
 
-/// Bytes of a digest that tell one application, or one state of its migrations, from another: 2⁴⁸ values.
+/// Bytes of a digest that tell one application, or one version, from another: 2⁴⁸ values.
 const DIGEST_BYTES: usize = 6;
-/// How many are tried when others take the same ones at the same time.
-const TRIES: i64 = 8;
+/// Roles with a mark that begins with `$1`. Few roles have comments.
+const MARKED: &str = "FROM pg_catalog.pg_roles r JOIN pg_catalog.pg_shdescription d \
+     ON d.objoid = r.oid AND d.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass \
+     WHERE pg_catalog.starts_with(d.description, $1)";
 
-/// The prepared databases of one application at one version of its migrations.
+/// The prepared databases of one application at one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warm {
-    /// What every name of the application's begins with.
+    /// The application's digest.
     application: String,
-    /// What those of this version go on with.
+    /// That of all that is in a prepared database.
     version: String,
 }
 
@@ -40,8 +47,28 @@ pub struct Restocked {
     pub made: usize,
     /// Databases dropped: of an old version, half made, or too many.
     pub dropped: usize,
+    /// Hand-outs finished that were cut off.
+    pub finished: usize,
     /// Another process is at it.
     pub is_elsewhere: bool,
+}
+
+/// A database that bears a mark of the application's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prepared {
+    /// The tenant that it is meant for.
+    pub id: TenantId,
+    /// Whether it can be handed out: it is neither half made nor of another version.
+    pub is_ready: bool,
+}
+
+/// Which marks allow a hand-out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Ready, and of this version: inside is what a new tenant needs.
+    Ready,
+    /// Any: the caller has seen to what is inside.
+    Any,
 }
 
 /// The stock could not be filled.
@@ -64,68 +91,134 @@ fn short(digest: &digest::Digest) -> String {
 }
 
 impl Warm {
-    /// Those of an application at these migrations.
-    pub fn new(application: &str, migrations: &Migrations) -> Self {
-        let mut files = digest::Context::new(&digest::SHA256);
+    /// Those of an application at these migrations; `more` is whatever else decides what is in a prepared database.
+    pub fn new(application: &str, migrations: &Migrations, more: &str) -> Self {
+        let mut version = digest::Context::new(&digest::SHA256);
         for file in migrations.files() {
-            files.update(file.name.as_bytes());
-            files.update(&[0]);
-            files.update(&file.checksum);
+            version.update(file.name.as_bytes());
+            version.update(&[0]);
+            version.update(&file.checksum);
         }
-        let application = short(&digest::digest(&digest::SHA256, application.as_bytes()));
-        Self { application: format!("guardian_{application}_"), version: format!("{}_", short(&files.finish())) }
+        version.update(more.as_bytes());
+        Self {
+            application: short(&digest::digest(&digest::SHA256, application.as_bytes())),
+            version: short(&version.finish()),
+        }
     }
 
-    /// What the names of all databases that are kept for the application begin with, whatever their version.
-    pub fn names(&self) -> &str {
-        &self.application
+    /// What the names of the application's templates begin with, whatever their version.
+    pub fn names(&self) -> String {
+        format!("guardian_{}_", self.application)
     }
 
     fn template(&self) -> String {
-        format!("{}{}template", self.application, self.version)
+        format!("{}{}_template", self.names(), self.version)
     }
 
-    /// What the names of those that can be handed out begin with.
+    /// What every mark of the application's begins with.
+    pub fn marks(&self) -> String {
+        format!("guardian {} ", self.application)
+    }
+
+    fn half_made(&self) -> String {
+        format!("{}in the making", self.marks())
+    }
+
     fn ready(&self) -> String {
-        format!("{}{}warm_", self.application, self.version)
-    }
-
-    fn making(&self) -> String {
-        format!("{}making_{}", self.application, Uuid::now_v7().simple())
+        format!("{}prepared {}", self.marks(), self.version)
     }
 
     /// How many wait on the connection's cluster.
     pub async fn count(&self, connection: &mut PgConnection) -> Result<usize, ProvisionError> {
-        Ok(self.stock(connection, i64::MAX).await?.len())
+        Ok(self.ready_ids(connection, i64::MAX).await?.len())
     }
 
-    async fn stock(&self, connection: &mut PgConnection, limit: i64) -> Result<Vec<String>, ProvisionError> {
-        sqlx::query_scalar(
-            "SELECT datname::text FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, $1) \
-             ORDER BY pg_catalog.random() LIMIT $2",
-        )
+    /// The ids of some that can be handed out, in no order.
+    pub async fn ready_ids(&self, connection: &mut PgConnection, limit: i64) -> Result<Vec<TenantId>, ProvisionError> {
+        let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT r.rolname::text {MARKED} AND NOT r.rolcanlogin ORDER BY pg_catalog.random() LIMIT $2"
+        )))
         .bind(self.ready())
         .bind(limit)
         .fetch_all(connection)
         .await
-        .map_err(failed("look for", "prepared databases"))
+        .map_err(failed("look for", "prepared databases"))?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
-    /// Makes a tenant's database in the quickest way there is: a prepared one is renamed, else the template is copied, else
-    /// it is made empty, and the migrations have to run in it. The connection is to [`MAINTENANCE_DATABASE`].
+    /// Everything that bears a mark of the application's, the oldest first.
+    pub async fn marked(&self, connection: &mut PgConnection) -> Result<Vec<Prepared>, ProvisionError> {
+        let rows: Vec<(String, String)> =
+            sqlx::query_as(AssertSqlSafe(format!("SELECT r.rolname::text, d.description {MARKED} ORDER BY 1")))
+                .bind(self.marks())
+                .fetch_all(connection)
+                .await
+                .map_err(failed("look for", "prepared databases"))?;
+        let prepared = rows
+            .iter()
+            .filter_map(|(name, mark)| Some(Prepared { id: name.parse().ok()?, is_ready: *mark == self.ready() }));
+        Ok(prepared.collect())
+    }
+
+    /// Keeps everybody else from a prepared database until the transaction ends that the connection is in. `false`: there
+    /// is none to be had under this id.
+    pub async fn reserve(&self, transaction: &mut PgConnection, id: TenantId, mark: Mark) -> Result<bool, ProvisionError> {
+        let name = id.to_string();
+        let mark = if mark == Mark::Ready { self.ready() } else { self.marks() };
+        Ok(lock::try_hold_in_transaction(&mut *transaction, &name).await?
+            && self.is_marked(transaction, &name, &mark, true).await?)
+    }
+
+    /// Hands a reserved database out, in the same transaction: the role gets its password and its bounds, may log in, and
+    /// loses the mark. The commit will not wait for the disk.
+    pub async fn hand_out(
+        &self,
+        transaction: &mut PgConnection,
+        id: TenantId,
+        verifier: &str,
+        bounds: Bounds<'_>,
+    ) -> Result<(), ProvisionError> {
+        let name = id.to_string();
+        let (role, settings) = (ident(&name), role::settings(&ident(&name), bounds));
+        // Nothing that the tenant commits can reach the disk before this does. Should it be lost, the mark is back, the
+        // tenant is known to be active, and the next look hands the database out to it again.
+        let sql = format!(
+            "SET LOCAL synchronous_commit = off; ALTER ROLE {role} LOGIN PASSWORD {}; {settings}; COMMENT ON ROLE {role} IS NULL",
+            literal(verifier)
+        );
+        execute(transaction, "hand out database", &name, sql).await
+    }
+
+    /// Takes a database out of the stock that is about to be made to fit one tenant: should it not get there, it is dropped.
+    pub async fn withdraw(&self, connection: &mut PgConnection, id: TenantId) -> Result<(), ProvisionError> {
+        self.mark(connection, id, &self.half_made()).await
+    }
+
+    /// Whether a role bears a mark that begins so and, where that matters, has its database.
+    async fn is_marked(
+        &self,
+        connection: &mut PgConnection,
+        name: &str,
+        mark: &str,
+        with_database: bool,
+    ) -> Result<bool, ProvisionError> {
+        sqlx::query_scalar(AssertSqlSafe(format!(
+            "SELECT EXISTS (SELECT {MARKED} AND r.rolname = $2) \
+             AND (NOT $3 OR EXISTS (SELECT FROM pg_catalog.pg_database WHERE datname = $2))"
+        )))
+        .bind(mark)
+        .bind(name)
+        .bind(with_database)
+        .fetch_one(connection)
+        .await
+        .map_err(failed("look for the mark of", name))
+    }
+
+    /// Makes a tenant's database in the quickest way there is without the stock: a copy of the template, or where there is
+    /// none an empty one, in which the migrations have to run.
     pub async fn ensure(&self, connection: &mut PgConnection, database: &str) -> Result<(), ProvisionError> {
-        if database::is_there(connection, database).await? {
-            return database::ensure(connection, database).await;
-        }
-        for ready in self.stock(connection, TRIES).await? {
-            match rename(connection, &ready, database).await {
-                Ok(()) => return Ok(()),
-                Err(error) if is_taken(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
         let template = self.template();
-        if !database::is_there(connection, &template).await? {
+        if database::is_there(connection, database).await? || !database::is_there(connection, &template).await? {
             return database::ensure(connection, database).await;
         }
         match database::ensure_from(connection, database, &template).await {
@@ -135,99 +228,96 @@ impl Warm {
         }
     }
 
-    /// Brings a cluster's stock to `wanted`: drops what is half made or of another version, and makes what is missing. One
-    /// process at a time does; `migrations` must be those of [`Warm::new`].
-    pub async fn restock(
+    /// Takes the lock that makes this session the only one to change the stock; says whether it did.
+    pub async fn try_hold(&self, connection: &mut PgConnection) -> Result<bool, ProvisionError> {
+        lock::try_hold(connection, &format!("prepared databases {}", self.names())).await
+    }
+
+    /// Drops what was marked, unless it has been handed out or is being handed out just now; says whether it did. This and
+    /// the calls below are for whoever holds the lock.
+    pub async fn discard(
         &self,
         clusters: &Clusters,
         cluster: &ClusterName,
-        migrations: &Migrations,
-        wanted: usize,
-    ) -> Result<Restocked, WarmError> {
-        let mut connection = clusters.connect(cluster, MAINTENANCE_DATABASE).await.map_err(ProvisionError::from)?;
-        let mut restocked = Restocked::default();
-        if lock::try_hold(&mut connection, &format!("prepared databases {}", self.application)).await? {
-            let mut stock = Shelf { warm: self, clusters, cluster, connection: &mut connection };
-            restocked.dropped = stock.clear(wanted).await?;
-            restocked.made = stock.fill(migrations, wanted).await?;
-        } else {
-            restocked.is_elsewhere = true;
+        connection: &mut PgConnection,
+        id: TenantId,
+    ) -> Result<bool, ProvisionError> {
+        let name = id.to_string();
+        if !lock::try_hold(connection, &name).await? {
+            return Ok(false);
         }
-        connection.close().await.ok();
-        Ok(restocked)
+        let is_ours = self.is_marked(connection, &name, &self.marks(), false).await?;
+        if is_ours {
+            database::remove(connection, &name).await?;
+            role::remove(clusters, cluster, connection, &name).await?;
+        }
+        lock::release(connection, &name).await?;
+        Ok(is_ours)
     }
-}
 
-/// A cluster's stock in the hands of the one process that may change it.
-struct Shelf<'a> {
-    warm: &'a Warm,
-    clusters: &'a Clusters,
-    cluster: &'a ClusterName,
-    connection: &'a mut PgConnection,
-}
-
-impl Shelf<'_> {
-    async fn clear(&mut self, wanted: usize) -> Result<usize, ProvisionError> {
+    /// Drops the application's templates of other versions, half made ones, and what earlier Guardians kept under such names.
+    pub async fn drop_old_templates(&self, connection: &mut PgConnection) -> Result<(), ProvisionError> {
         let names: Vec<String> = sqlx::query_scalar(
-            "SELECT datname::text FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, $1) ORDER BY 1",
+            "SELECT datname::text FROM pg_catalog.pg_database WHERE pg_catalog.starts_with(datname::text, $1) AND datname <> $2",
         )
-        .bind(&self.warm.application)
-        .fetch_all(&mut *self.connection)
+        .bind(self.names())
+        .bind(self.template())
+        .fetch_all(&mut *connection)
         .await
-        .map_err(failed("look for", "prepared databases"))?;
-        let (template, ready) = (self.warm.template(), self.warm.ready());
-        let (kept, mut dropped): (Vec<_>, Vec<_>) =
-            names.into_iter().partition(|name| *name == template || name.starts_with(&ready));
-        let surplus = kept.iter().filter(|name| **name != template).skip(wanted);
-        dropped.extend(surplus.cloned());
-        for name in &dropped {
-            database::remove(self.connection, name).await?;
+        .map_err(failed("look for", "templates"))?;
+        for name in &names {
+            database::remove(connection, name).await?;
         }
-        Ok(dropped.len())
+        Ok(())
     }
 
-    async fn fill(&mut self, migrations: &Migrations, wanted: usize) -> Result<usize, WarmError> {
-        if !database::is_there(self.connection, &self.warm.template()).await? {
-            self.make_template(migrations).await?;
+    /// Makes the template where it is missing, under a name that means nothing; the last step gives it its own.
+    /// `migrations` must be those of [`Warm::new`].
+    pub async fn ensure_template(
+        &self,
+        clusters: &Clusters,
+        cluster: &ClusterName,
+        connection: &mut PgConnection,
+        migrations: &Migrations,
+    ) -> Result<(), WarmError> {
+        if database::is_there(connection, &self.template()).await? {
+            return Ok(());
         }
-        let missing = wanted.saturating_sub(self.warm.count(self.connection).await?);
-        for _ in 0..missing {
-            self.make_copy().await?;
-        }
-        Ok(missing)
-    }
-
-    /// Everything is done under a name that means nothing; the last step gives it its own.
-    async fn make_template(&mut self, migrations: &Migrations) -> Result<(), WarmError> {
-        let making = self.warm.making();
-        database::ensure(self.connection, &making).await?;
-        let mut inside = self.clusters.connect(self.cluster, &making).await.map_err(ProvisionError::from)?;
+        let making = format!("{}making_{}", self.names(), Uuid::now_v7().simple());
+        database::ensure(connection, &making).await?;
+        let mut inside = clusters.connect(cluster, &making).await.map_err(ProvisionError::from)?;
         let applied = migrations::apply(&mut inside, "public", migrations).await;
         inside.close().await.ok();
         if let Err(error) = applied {
-            database::remove(self.connection, &making).await?;
+            database::remove(connection, &making).await?;
             return Err(error.into());
         }
-        let shut = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(&making));
-        execute(self.connection, "shut database", &making, shut).await?;
-        Ok(rename(self.connection, &making, &self.warm.template()).await?)
+        let (from, to) = (ident(&making), ident(&self.template()));
+        let sql = format!("ALTER DATABASE {from} ALLOW_CONNECTIONS false; ALTER DATABASE {from} RENAME TO {to}");
+        Ok(execute(connection, "finish database", &making, sql).await?)
     }
 
-    async fn make_copy(&mut self) -> Result<(), ProvisionError> {
-        let making = self.warm.making();
-        database::ensure_from(self.connection, &making, &self.warm.template()).await?;
-        // The first session of a database writes its cache of catalogs, which would otherwise be the tenant's to wait for.
-        let inside = self.clusters.connect(self.cluster, &making).await?;
-        inside.close().await.ok();
-        // The end of such an id is random.
-        let ready = format!("{}{}", self.warm.ready(), &Uuid::now_v7().simple().to_string()[20..]);
-        rename(self.connection, &making, &ready).await
+    /// Begins a prepared database: the role, marked as half made, that can neither log in nor has a password, and the copy.
+    pub async fn begin(&self, connection: &mut PgConnection, id: TenantId) -> Result<(), ProvisionError> {
+        let name = id.to_string();
+        let role = ident(&name);
+        let adopt = role::adopt(connection, &role).await?;
+        let mark = literal(&self.half_made());
+        let sql = format!("CREATE ROLE {role} NOLOGIN NOINHERIT {POWERLESS}; COMMENT ON ROLE {role} IS {mark}{adopt}");
+        execute(connection, "create role", &name, sql).await?;
+        database::ensure_from(connection, &name, &self.template()).await
     }
-}
 
-async fn rename(connection: &mut PgConnection, from: &str, to: &str) -> Result<(), ProvisionError> {
-    let sql = format!("ALTER DATABASE {} RENAME TO {}", ident(from), ident(to));
-    execute(connection, "rename database", from, sql).await
+    /// Marks it as ready.
+    pub async fn complete(&self, connection: &mut PgConnection, id: TenantId) -> Result<(), ProvisionError> {
+        self.mark(connection, id, &self.ready()).await
+    }
+
+    async fn mark(&self, connection: &mut PgConnection, id: TenantId, mark: &str) -> Result<(), ProvisionError> {
+        let name = id.to_string();
+        let sql = format!("COMMENT ON ROLE {} IS {}", ident(&name), literal(mark));
+        execute(connection, "mark database", &name, sql).await
+    }
 }
 
 /// Whether the database is gone, or has a session in it.
@@ -241,26 +331,29 @@ fn is_taken(error: &ProvisionError) -> bool {
 mod tests {
     use super::*;
 
-    fn warm(application: &str, files: &[(&str, &str)]) -> Warm {
+    fn warm(application: &str, files: &[(&str, &str)], more: &str) -> Warm {
         let files = files.iter().map(|(name, sql)| ((*name).to_owned(), (*sql).to_owned()));
-        Warm::new(application, &Migrations::parse(files).unwrap())
+        Warm::new(application, &Migrations::parse(files).unwrap(), more)
     }
 
     #[test]
-    fn names_tell_applications_and_versions_apart_and_fit() {
-        let one = warm("shop", &[("0001_a.sql", "SELECT 1;")]);
-        assert_eq!(one, warm("shop", &[("0001_a.sql", "SELECT 1;")]));
+    fn names_and_marks_tell_applications_and_versions_apart() {
+        let one = warm("shop", &[("0001_a.sql", "SELECT 1;")], "");
+        assert_eq!(one, warm("shop", &[("0001_a.sql", "SELECT 1;")], ""));
         let others = [
-            warm("shop", &[("0001_a.sql", "SELECT 2;")]),
-            warm("shop", &[("0001_b.sql", "SELECT 1;")]),
-            warm("shop", &[("0001_a.sql", "SELECT 1;"), ("0002_b.sql", "SELECT 1;")]),
-            warm("shop", &[]),
-            warm("shop_", &[("0001_a.sql", "SELECT 1;")]),
+            warm("shop", &[("0001_a.sql", "SELECT 2;")], ""),
+            warm("shop", &[("0001_b.sql", "SELECT 1;")], ""),
+            warm("shop", &[("0001_a.sql", "SELECT 1;"), ("0002_b.sql", "SELECT 1;")], ""),
+            warm("shop", &[], ""),
+            warm("shop", &[("0001_a.sql", "SELECT 1;")], "other grants"),
+            warm("shop_", &[("0001_a.sql", "SELECT 1;")], ""),
         ];
         for other in others {
             assert_ne!(one.template(), other.template());
             assert!(!other.ready().starts_with(&one.ready()));
         }
-        assert!(one.making().len() < 64 && one.ready().len() + 12 < 64);
+        assert!(one.ready().starts_with(&one.marks()) && one.half_made().starts_with(&one.marks()));
+        assert_ne!(one.half_made(), one.ready());
+        assert!(one.template().len() < 64 && one.names().len() + "making_".len() + 32 < 64);
     }
 }

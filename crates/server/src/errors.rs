@@ -193,7 +193,7 @@ impl From<BeginError> for ApiError {
             BeginError::SlugTaken(_) => Kind::SlugTaken,
             BeginError::KeyTaken(_) => Kind::KeyTaken,
             BeginError::NotFound(_) => Kind::NotFound,
-            BeginError::Busy(_) => Kind::TenantBusy,
+            BeginError::Busy(_) | BeginError::IdTaken(_) => Kind::TenantBusy,
             BeginError::WrongState { .. } => Kind::WrongState,
             BeginError::Tier(_) | BeginError::IdempotencyKey => Kind::Invalid,
             BeginError::IdempotencyMismatch => Kind::IdempotencyMismatch,

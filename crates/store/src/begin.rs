@@ -56,6 +56,12 @@ pub struct Idempotency {
     pub request_hash: [u8; 32],
 }
 
+impl Idempotency {
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.key.is_empty() && self.key.len() <= 255 && !self.key.contains(char::is_control)
+    }
+}
+
 /// What came of a creation.
 #[derive(Debug)]
 pub enum Begun {
@@ -74,6 +80,9 @@ pub enum BeginError {
     /// Another tenant has the key.
     #[error("the key `{0}` belongs to another tenant; give another, or leave it out")]
     KeyTaken(String),
+    /// Another tenant has the id.
+    #[error("the id {0} belongs to another tenant; take another")]
+    IdTaken(TenantId),
     /// The tier is not there, or its isolation is not that of the placement (it changed meanwhile).
     #[error("there is no tier `{0}` of that isolation; see `guardian tier list`")]
     Tier(TierName),
@@ -137,9 +146,7 @@ impl Store {
     ) -> Result<Begun, BeginError> {
         const DOING: &str = "begin the creation of a tenant";
         covers(permit, Permission::TenantWrite, Some(new.id))?;
-        if let Some(Idempotency { key, .. }) = idempotency
-            && (key.is_empty() || key.len() > 255 || key.contains(char::is_control))
-        {
+        if !idempotency.is_none_or(Idempotency::is_sound) {
             return Err(BeginError::IdempotencyKey);
         }
         let sealed = self.seal_secrets(new.id, &secrets)?;
@@ -174,23 +181,7 @@ impl Store {
             .await;
         let created_at = match created {
             Ok(stamp) => stamp.0,
-            Err(error) => {
-                let Some(constraint) = broken_constraint(&error) else {
-                    return Err(StoreError::Database { doing: DOING, source: error }.into());
-                };
-                // A repeated request breaks the slug's constraint as well, and which one is named is left to chance.
-                if let Some(given) = idempotency
-                    && let Some(replayed) = self.replay(actor, given).await?
-                {
-                    return Ok(replayed);
-                }
-                return Err(match constraint {
-                    "tenant_slug_live" => BeginError::SlugTaken(new.slug),
-                    "tenant_key_live" => BeginError::KeyTaken(key),
-                    "tenant_tier" => BeginError::Tier(new.tier),
-                    _ => StoreError::Database { doing: DOING, source: error }.into(),
-                });
-            }
+            Err(error) => return self.why_not_begun(error, DOING, &new, actor, idempotency).await,
         };
         let tenant = Tenant {
             id: new.id,
@@ -204,6 +195,33 @@ impl Store {
             changed_at: created_at,
         };
         Ok(Begun::New(Box::new(Claim::begun(operation, OperationKind::Create, tenant, TenantState::Creating, plan, lease))))
+    }
+
+    /// What kept a creation from being begun, or the same request that came before.
+    pub(crate) async fn why_not_begun(
+        &self,
+        error: sqlx::Error,
+        doing: &'static str,
+        new: &NewTenant,
+        actor: &str,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<Begun, BeginError> {
+        let Some(constraint) = broken_constraint(&error) else {
+            return Err(StoreError::Database { doing, source: error }.into());
+        };
+        // A repeated request breaks the slug's constraint as well, and which one is named is left to chance.
+        if let Some(given) = idempotency
+            && let Some(replayed) = self.replay(actor, given).await?
+        {
+            return Ok(replayed);
+        }
+        Err(match constraint {
+            "tenant_pkey" => BeginError::IdTaken(new.id),
+            "tenant_slug_live" => BeginError::SlugTaken(new.slug.clone()),
+            "tenant_key_live" => BeginError::KeyTaken(new.key.to_string()),
+            "tenant_tier" => BeginError::Tier(new.tier.clone()),
+            _ => StoreError::Database { doing, source: error }.into(),
+        })
     }
 
     /// What the same request did before. A key past its age is forgotten by [`Store::forget_expired`], not here.

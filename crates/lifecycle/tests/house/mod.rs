@@ -72,7 +72,10 @@ impl House {
 
     /// Hardened, with prepared databases on the cluster `main`.
     pub async fn stocked() -> Self {
-        let server = Server::shared();
+        Self::stocked_on(Server::shared()).await
+    }
+
+    pub async fn stocked_on(server: Server) -> Self {
         Self::made(server.clone(), &server, "warm_databases = 3\n").await.harden().await
     }
 

@@ -56,7 +56,8 @@ async fn list(State(state): State<AppState>, QueryOf(query): QueryOf<TenantQuery
 
 /// Create a tenant
 ///
-/// `row` tenants are active when the answer arrives; the others are provisioned meanwhile, and the operation says how far.
+/// `row` tenants are active when the answer arrives, and so are those that get a prepared database; the others are provisioned
+/// meanwhile, and the operation says how far.
 #[utoipa::path(
     post, path = "/v1/tenants", tag = "tenants", operation_id = "tenant.create",
     extensions(("x-guardian-permission" = json!(Permission::TenantWrite))),
