@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use guardian_model::{
-    ClusterName, Isolation, Limits, Placement, Tenant, TenantId, TenantKey, TenantState, Tier,
+    ClusterName, Isolation, Placement, Tenant, TenantId, TenantKey, TenantState, Tier,
     access::Permit,
     api::{CreateTenant, TenantChange},
 };
 use guardian_postgres::{connect::ConnectError, scram};
-use guardian_provision::{MAINTENANCE_DATABASE, Warm, role::Bounds, warm::Mark};
+use guardian_provision::{MAINTENANCE_DATABASE, Warm, role::Bounds, warm::Ready};
 use guardian_store::{BeginError, Created, Idempotency, NewTenant, Secrets, TenantRef};
 use sqlx::{Connection as _, PgConnection, Postgres, pool::PoolConnection};
 use tokio::{
@@ -40,23 +40,10 @@ pub(crate) struct Order {
     pub(crate) cluster: ClusterName,
 }
 
-/// What the role of a tenant to be is given.
-struct Opening {
-    password: String,
-    verifier: String,
-    limits: Limits,
-}
-
 impl Lifecycle {
     /// Creates a tenant out of the stock, active when this returns; `None` when there is nothing to be had.
     pub(crate) async fn hand_out(&self, order: Order) -> Result<Option<TenantChange>, LifecycleError> {
         let begun = Instant::now();
-        let password = secret::password();
-        // Hundreds of microseconds of computing, meanwhile the stock is looked at.
-        let hashed = spawn_blocking({
-            let password = password.clone();
-            move || scram::verifier(&password)
-        });
         let found = match timeout(LOOK_TIMEOUT, self.look(&order.cluster)).await {
             Ok(Ok(found)) => found,
             Ok(Err(error)) => {
@@ -65,11 +52,9 @@ impl Lifecycle {
             }
             Err(_) => return Ok(None),
         };
-        let (warm, mut connection, ids) = found;
-        let verifier = hashed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        let opening = Opening { password, verifier, limits: order.tier.limits };
-        for id in ids {
-            match self.try_hand_out(&warm, &mut connection, id, &order, &opening, begun).await {
+        let (warm, mut connection, found) = found;
+        for ready in found {
+            match self.try_hand_out(&warm, &mut connection, ready, &order, begun).await {
                 Ok(None) | Err(LifecycleError::Begin(BeginError::IdTaken(_))) => {}
                 Err(error @ LifecycleError::Cluster { .. }) => {
                     tracing::warn!(cluster.name = %order.cluster, %error, "cannot hand out a prepared database");
@@ -81,29 +66,29 @@ impl Lifecycle {
         Ok(None)
     }
 
-    async fn look(&self, cluster: &ClusterName) -> Result<(Warm, PoolConnection<Postgres>, Vec<TenantId>), StepError> {
+    async fn look(&self, cluster: &ClusterName) -> Result<(Warm, PoolConnection<Postgres>, Vec<Ready>), StepError> {
         let steps = &self.engine.steps;
         let warm = steps.warm(&steps.read_migrations().await?);
         let mut connection = steps.maintenance(cluster).await?;
-        let ids = warm.ready_ids(&mut connection, TRIES).await?;
-        Ok((warm, connection, ids))
+        let found = warm.look(&mut connection, TRIES).await?;
+        Ok((warm, connection, found))
     }
 
     async fn try_hand_out(
         &self,
         warm: &Warm,
         connection: &mut PgConnection,
-        id: TenantId,
+        ready: Ready,
         order: &Order,
-        opening: &Opening,
         begun: Instant,
     ) -> Result<Option<TenantChange>, LifecycleError> {
         let (steps, store) = (&self.engine.steps, &self.engine.store);
+        let id = ready.id;
         let CreateTenant { slug, tier, key } = order.request.clone();
         let placement = self.placement(order.tier.isolation, id, &slug)?;
         let failed = cannot(&order.cluster);
         let mut transaction = connection.begin().await.map_err(&failed)?;
-        if !warm.reserve(&mut transaction, id, Mark::Ready).await.map_err(StepError::from)? {
+        if !warm.reserve(&mut transaction, &ready).await.map_err(StepError::from)? {
             return Ok(None);
         }
         let key = self.new_key(id, &slug, key.as_deref()).await?;
@@ -114,10 +99,15 @@ impl Lifecycle {
             }
             steps.fit(warm, &placement, id, &key).await?;
         }
-        let bounds = Bounds { limits: &opening.limits, schema: &placement.place.schema };
-        warm.hand_out(&mut transaction, id, &opening.verifier, bounds).await.map_err(StepError::from)?;
+        let (password, verifier) = match store.open_password(id, &ready.sealed) {
+            Some(password) => (password, None),
+            // It was sealed under a master key that is gone.
+            None => new_password().await,
+        };
+        let bounds = Bounds { limits: &order.tier.limits, schema: &placement.place.schema };
+        warm.hand_out(&mut transaction, id, verifier.as_deref(), bounds).await.map_err(StepError::from)?;
         let plan = operations::create::plan(&placement, &key.to_string(), true);
-        let secrets = Secrets { capability: None, password: Some(opening.password.clone()) };
+        let secrets = Secrets { capability: None, password: Some(password) };
         let took_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let new = NewTenant { id, slug, key, tier, placement };
         let created = store.create_active(&order.permit, new, &secrets, &plan, took_us, order.idempotency.as_ref());
@@ -144,7 +134,7 @@ impl Lifecycle {
         let mut transaction = connection.begin().await.map_err(cannot(cluster))?;
         let migrations = steps.read_migrations().await.map_err(StepError::from)?;
         let warm = steps.warm(&migrations);
-        if !warm.reserve(&mut transaction, id, Mark::Any).await.map_err(StepError::from)? {
+        if !warm.reserve_any(&mut transaction, id).await.map_err(StepError::from)? {
             return Ok(false);
         }
         // Under the tenant's lock: nobody suspends or deletes it meanwhile.
@@ -158,13 +148,22 @@ impl Lifecycle {
         steps.grant(&mut inside, place, role, &steps.key(&tenant.key).map_err(StepError::from)?).await?;
         inside.close().await.ok();
         let bounds = Bounds { limits: &limits, schema: &place.schema };
-        let handed = warm.hand_out(&mut transaction, id, &scram::verifier(&password), bounds).await;
+        let handed = warm.hand_out(&mut transaction, id, Some(&scram::verifier(&password)), bounds).await;
         handed.map_err(StepError::from)?;
         transaction.commit().await.map_err(cannot(cluster))?;
         store.announce_creation();
         tracing::info!(tenant.id = %id, "a hand-out that was cut off is finished");
         Ok(true)
     }
+}
+
+async fn new_password() -> (String, Option<String>) {
+    let hashed = spawn_blocking(|| {
+        let password = secret::password();
+        let verifier = scram::verifier(&password);
+        (password, Some(verifier))
+    });
+    hashed.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// Whether the tenant is active in a database of its own on this cluster.

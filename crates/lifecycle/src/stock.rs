@@ -6,15 +6,18 @@
 use std::time::Duration;
 
 use guardian_model::{ClusterName, Isolation, KeyType, Placement, TenantId, TenantKey, TenantState};
-use guardian_postgres::Declaration;
-use guardian_provision::{MAINTENANCE_DATABASE, Migrations, Warm, warm::Restocked};
+use guardian_postgres::{Declaration, scram};
+use guardian_provision::{
+    MAINTENANCE_DATABASE, Migrations, Warm,
+    warm::{Ready, Restocked},
+};
 use sqlx::{Connection as _, PgConnection};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    Lifecycle, LifecycleError,
+    Lifecycle, LifecycleError, secret,
     step::{StepError, Steps},
 };
 
@@ -151,7 +154,9 @@ impl Shelf<'_> {
             steps.grant(&mut inside, &place, &role, &key).await?;
         }
         inside.close().await.ok();
-        Ok(self.warm.complete(&mut self.connection, id).await?)
+        let password = secret::password();
+        let ready = Ready { id, sealed: self.lifecycle.engine.store.seal_password(id, &password)? };
+        Ok(self.warm.complete(&mut self.connection, &ready, &scram::verifier(&password)).await?)
     }
 }
 

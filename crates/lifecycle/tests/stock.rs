@@ -3,7 +3,7 @@
 
 mod house;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use guardian_lifecycle::LifecycleError;
@@ -11,9 +11,7 @@ use guardian_model::{
     ClusterName, Isolation, OperationState, Permission, Placement, Tenant, TenantId, TenantKey, TenantState,
     api::CreateTenant,
 };
-use guardian_provision::{
-    MAINTENANCE_DATABASE, Migrations, Warm, database, lock, role::Bounds, warm::Mark, warm::Restocked,
-};
+use guardian_provision::{MAINTENANCE_DATABASE, Migrations, Warm, database, lock, role::Bounds, warm::Restocked};
 use guardian_store::{AuditFilter, BeginError, Created, Idempotency, NewTenant, Secrets, TenantRef};
 use house::{House, Workers, permit, request, tier};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions, types::Uuid};
@@ -42,6 +40,11 @@ async fn ready(house: &House) -> HashSet<TenantId> {
     let sql = "SELECT rolname::text FROM pg_roles WHERE starts_with(shobj_description(oid, 'pg_authid'), $1)";
     let names = names(house, sql, &format!("{}prepared", warm(house).marks())).await;
     names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+async fn mark_of(house: &House, id: TenantId) -> String {
+    let mark = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1";
+    names(house, mark, &id.to_string()).await.remove(0)
 }
 
 /// The application's templates, half made ones among them.
@@ -159,7 +162,12 @@ async fn nobody_gets_into_a_prepared_database_and_its_role_nowhere() {
     };
     let own = tenant.placement.role.as_str();
     let password = house.store.secrets(tenant.id).await.unwrap().password.unwrap();
-    way_in(own, &password, &tenant.placement.place.database).connect().await.unwrap().close().await.unwrap();
+    let mut session = way_in(own, &password, &tenant.placement.place.database).connect().await.unwrap();
+    // Nor does a tenant's role pass for one of them.
+    let forged = format!("COMMENT ON ROLE \"{own}\" IS '{}prepared'", warm(&house).marks());
+    let refused = sqlx::raw_sql(AssertSqlSafe(forged)).execute(&mut session).await.unwrap_err();
+    assert_eq!(refused.as_database_error().unwrap().code().as_deref(), Some("42501"), "{refused}");
+    session.close().await.unwrap();
     for id in ready(&house).await {
         let name = id.to_string();
         for role in ["pg_monitor", own] {
@@ -168,11 +176,13 @@ async fn nobody_gets_into_a_prepared_database_and_its_role_nowhere() {
             assert!(!open, "{role} gets into {name}");
         }
         way_in(own, &password, &name).connect().await.unwrap_err();
-        let sql = "SELECT rolcanlogin OR rolpassword IS NOT NULL OR rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls \
+        let sql = "SELECT rolcanlogin OR rolsuper OR rolcreaterole OR rolcreatedb OR rolbypassrls \
                    OR EXISTS (SELECT FROM pg_auth_members WHERE member = a.oid) FROM pg_authid a WHERE rolname = $1";
         let powerful: bool = sqlx::query_scalar(sql).bind(&name).fetch_one(&mut admin).await.unwrap();
         assert!(!powerful, "{name}");
-        way_in(&name, &password, &name).connect().await.unwrap_err();
+        let sealed = mark_of(&house, id).await.rsplit(' ').next().unwrap().to_owned();
+        let its_own = house.store.open_password(id, &sealed).unwrap();
+        way_in(&name, &its_own, &name).connect().await.unwrap_err();
     }
     clear(&house, &[tenant]).await;
 }
@@ -207,25 +217,20 @@ async fn twenty_at_once_get_twenty_databases() {
 async fn one_of_two_that_want_the_same_gets_it() {
     let house = House::stocked().await;
     restock(&house).await;
-    // Of the version that this mark has.
-    let mark = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = $1";
     let id = *ready(&house).await.iter().next().unwrap();
-    assert_eq!(names(&house, mark, &id.to_string()).await.len(), 1);
     let warm = warm(&house);
     let (mut one, mut two) = (maintenance(&house).await, maintenance(&house).await);
     let mut first = one.begin().await.unwrap();
     let mut second = two.begin().await.unwrap();
-    assert!(warm.reserve(&mut first, id, Mark::Any).await.unwrap());
-    assert!(!warm.reserve(&mut second, id, Mark::Any).await.unwrap(), "two hold it");
+    assert!(warm.reserve_any(&mut first, id).await.unwrap());
+    assert!(!warm.reserve_any(&mut second, id).await.unwrap(), "two hold it");
     // Not even who keeps the stock drops it now.
     house.lifecycle("keeper").restock(&cluster(), 0).await.unwrap();
     assert_eq!(traces(&house, &id.to_string()).await, ["role", "database"]);
     let limits = house.store.tier(&tier(Isolation::Database)).await.unwrap().unwrap().limits;
-    warm.hand_out(&mut first, id, "SCRAM-SHA-256$4096:AA==$AA==:AA==", Bounds { limits: &limits, schema: "public" })
-        .await
-        .unwrap();
+    warm.hand_out(&mut first, id, None, Bounds { limits: &limits, schema: "public" }).await.unwrap();
     first.commit().await.unwrap();
-    assert!(!warm.reserve(&mut second, id, Mark::Any).await.unwrap(), "it was handed out");
+    assert!(!warm.reserve_any(&mut second, id).await.unwrap(), "it was handed out");
     drop(second);
     // What was handed out is no longer the stock's, whoever it belongs to.
     house.lifecycle("keeper").restock(&cluster(), 0).await.unwrap();
@@ -269,6 +274,31 @@ async fn a_refused_or_repeated_request_takes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_that_does_not_open_is_replaced() {
+    let house = House::stocked().await;
+    restock(&house).await;
+    let ids: Vec<TenantId> = ready(&house).await.into_iter().collect();
+    let (first, second) = (mark_of(&house, ids[0]).await, mark_of(&house, ids[1]).await);
+    let mut admin = maintenance(&house).await;
+    // Another's, and nobody's.
+    for (id, mark) in [(ids[0], second), (ids[1], first.clone()), (ids[2], first[..first.len() - 4].to_owned())] {
+        run(&mut admin, format!("COMMENT ON ROLE \"{id}\" IS '{mark}'")).await;
+    }
+    let mut tenants = Vec::new();
+    for _ in &ids {
+        let tenant = create(&house, request(Isolation::Database)).await;
+        let password = house.store.secrets(tenant.id).await.unwrap().password.unwrap();
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(house.server.port());
+        let options =
+            options.username(&tenant.placement.role).password(&password).database(&tenant.placement.place.database);
+        options.connect().await.unwrap().close().await.unwrap();
+        tenants.push(tenant);
+    }
+    assert_eq!(tenants.iter().map(|tenant| tenant.id).collect::<HashSet<_>>(), ids.into_iter().collect());
+    clear(&house, &tenants).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn none_of_an_old_version_is_handed_out() {
     let house = House::stocked().await;
     restock(&house).await;
@@ -289,6 +319,20 @@ async fn none_of_an_old_version_is_handed_out() {
     }
     assert_eq!(templates(&house).await.len(), 1, "the old template goes with the old databases");
     clear(&house, &[tenant]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn none_with_the_rights_of_an_old_declaration_is_handed_out() {
+    let mut house = House::stocked().await;
+    restock(&house).await;
+    let old = ready(&house).await;
+    let mut config = (*house.config).clone();
+    config.application.global.insert("reply".to_owned(), "everybody reads the replies".to_owned());
+    house.config = Arc::new(config);
+    let change = house.lifecycle("creator").create(&permit(), request(Isolation::Database), None).await.unwrap();
+    assert!(!old.contains(&house.ended(change.operation.id).await.tenant));
+    assert_eq!(restock(&house).await, Restocked { dropped: WANTED, ..made(WANTED) });
+    clear(&house, &[change.tenant]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

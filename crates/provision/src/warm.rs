@@ -1,5 +1,5 @@
 //! Prepared databases: for each a tenant's id is drawn ahead, so that database and role bear the names that the tenant will
-//! know them by, with the application's migrations and the role's rights inside.
+//! know them by, with the application's migrations and the role's rights inside, and the role has its password.
 //!
 //! What there is, the cluster says: a comment on the role, the *mark*. It names the application and the version, and is
 //! taken off in the transaction that lets the role log in. So none is handed out twice, or after a tenant has been in it,
@@ -62,13 +62,13 @@ pub struct Prepared {
     pub is_ready: bool,
 }
 
-/// Which marks allow a hand-out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    /// Ready, and of this version: inside is what a new tenant needs.
-    Ready,
-    /// Any: the caller has seen to what is inside.
-    Any,
+/// One that can be handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ready {
+    /// The tenant that it is meant for.
+    pub id: TenantId,
+    /// The role's password as sealed by the caller, in a word; the mark keeps it.
+    pub sealed: String,
 }
 
 /// The stock could not be filled.
@@ -124,26 +124,35 @@ impl Warm {
         format!("{}in the making", self.marks())
     }
 
+    /// What the marks begin with of those that can be handed out; the rest is the sealed password.
     fn ready(&self) -> String {
-        format!("{}prepared {}", self.marks(), self.version)
+        format!("{}prepared {} ", self.marks(), self.version)
     }
 
     /// How many wait on the connection's cluster.
     pub async fn count(&self, connection: &mut PgConnection) -> Result<usize, ProvisionError> {
-        Ok(self.ready_ids(connection, i64::MAX).await?.len())
+        Ok(self.look(connection, i64::MAX).await?.len())
     }
 
-    /// The ids of some that can be handed out, in no order.
-    pub async fn ready_ids(&self, connection: &mut PgConnection, limit: i64) -> Result<Vec<TenantId>, ProvisionError> {
-        let names: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!(
-            "SELECT r.rolname::text {MARKED} AND NOT r.rolcanlogin ORDER BY pg_catalog.random() LIMIT $2"
+    /// Some that can be handed out, in no order.
+    pub async fn look(&self, connection: &mut PgConnection, limit: i64) -> Result<Vec<Ready>, ProvisionError> {
+        let rows: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(format!(
+            "SELECT r.rolname::text, d.description {MARKED} AND NOT r.rolcanlogin ORDER BY pg_catalog.random() LIMIT $2"
         )))
         .bind(self.ready())
         .bind(limit)
         .fetch_all(connection)
         .await
         .map_err(failed("look for", "prepared databases"))?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let ready = rows.iter().filter_map(|(name, mark)| {
+            let sealed = mark.strip_prefix(&self.ready())?;
+            Some(Ready { id: name.parse().ok()?, sealed: sealed.to_owned() })
+        });
+        Ok(ready.collect())
+    }
+
+    fn mark_of(&self, ready: &Ready) -> String {
+        self.ready() + &ready.sealed
     }
 
     /// Everything that bears a mark of the application's, the oldest first.
@@ -156,42 +165,58 @@ impl Warm {
                 .map_err(failed("look for", "prepared databases"))?;
         let prepared = rows
             .iter()
-            .filter_map(|(name, mark)| Some(Prepared { id: name.parse().ok()?, is_ready: *mark == self.ready() }));
+            .filter_map(|(name, mark)| Some(Prepared { id: name.parse().ok()?, is_ready: mark.starts_with(&self.ready()) }));
         Ok(prepared.collect())
     }
 
-    /// Keeps everybody else from a prepared database until the transaction ends that the connection is in. `false`: there
-    /// is none to be had under this id.
-    pub async fn reserve(&self, transaction: &mut PgConnection, id: TenantId, mark: Mark) -> Result<bool, ProvisionError> {
-        let name = id.to_string();
-        let mark = if mark == Mark::Ready { self.ready() } else { self.marks() };
-        Ok(lock::try_hold_in_transaction(&mut *transaction, &name).await?
-            && self.is_marked(transaction, &name, &mark, true).await?)
+    /// Keeps everybody else from a prepared database until the transaction ends that the connection is in. `false`: it is
+    /// not to be had any more.
+    pub async fn reserve(&self, transaction: &mut PgConnection, ready: &Ready) -> Result<bool, ProvisionError> {
+        self.reserve_marked(transaction, ready.id, &self.mark_of(ready)).await
     }
 
-    /// Hands a reserved database out, in the same transaction: the role gets its password and its bounds, may log in, and
-    /// loses the mark. The commit will not wait for the disk.
+    /// The same for one with any mark: what is inside, and the password, is the caller's to see to.
+    pub async fn reserve_any(&self, transaction: &mut PgConnection, id: TenantId) -> Result<bool, ProvisionError> {
+        self.reserve_marked(transaction, id, &self.marks()).await
+    }
+
+    async fn reserve_marked(
+        &self,
+        transaction: &mut PgConnection,
+        id: TenantId,
+        mark: &str,
+    ) -> Result<bool, ProvisionError> {
+        let name = id.to_string();
+        Ok(lock::try_hold_in_transaction(&mut *transaction, &name).await?
+            && self.is_marked(transaction, &name, mark, true).await?)
+    }
+
+    /// Hands a reserved database out, in the same transaction: the role gets its bounds, may log in, and loses the mark. A
+    /// `verifier` is of a password other than the one that the mark keeps; checking it takes the server milliseconds. The
+    /// commit will not wait for the disk.
     pub async fn hand_out(
         &self,
         transaction: &mut PgConnection,
         id: TenantId,
-        verifier: &str,
+        verifier: Option<&str>,
         bounds: Bounds<'_>,
     ) -> Result<(), ProvisionError> {
         let name = id.to_string();
         let (role, settings) = (ident(&name), role::settings(&ident(&name), bounds));
+        let password = verifier.map(|verifier| format!(" PASSWORD {}", literal(verifier))).unwrap_or_default();
         // Nothing that the tenant commits can reach the disk before this does. Should it be lost, the mark is back, the
         // tenant is known to be active, and the next look hands the database out to it again.
         let sql = format!(
-            "SET LOCAL synchronous_commit = off; ALTER ROLE {role} LOGIN PASSWORD {}; {settings}; COMMENT ON ROLE {role} IS NULL",
-            literal(verifier)
+            "SET LOCAL synchronous_commit = off; ALTER ROLE {role} LOGIN{password}; {settings}; COMMENT ON ROLE {role} IS NULL"
         );
         execute(transaction, "hand out database", &name, sql).await
     }
 
     /// Takes a database out of the stock that is about to be made to fit one tenant: should it not get there, it is dropped.
     pub async fn withdraw(&self, connection: &mut PgConnection, id: TenantId) -> Result<(), ProvisionError> {
-        self.mark(connection, id, &self.half_made()).await
+        let name = id.to_string();
+        let sql = format!("COMMENT ON ROLE {} IS {}", ident(&name), literal(&self.half_made()));
+        execute(connection, "mark database", &name, sql).await
     }
 
     /// Whether a role bears a mark that begins so and, where that matters, has its database.
@@ -308,14 +333,16 @@ impl Warm {
         database::ensure_from(connection, &name, &self.template()).await
     }
 
-    /// Marks it as ready.
-    pub async fn complete(&self, connection: &mut PgConnection, id: TenantId) -> Result<(), ProvisionError> {
-        self.mark(connection, id, &self.ready()).await
-    }
-
-    async fn mark(&self, connection: &mut PgConnection, id: TenantId, mark: &str) -> Result<(), ProvisionError> {
-        let name = id.to_string();
-        let sql = format!("COMMENT ON ROLE {} IS {}", ident(&name), literal(mark));
+    /// Gives the role its password, and marks the database as ready, with that password as sealed by the caller.
+    pub async fn complete(
+        &self,
+        connection: &mut PgConnection,
+        ready: &Ready,
+        verifier: &str,
+    ) -> Result<(), ProvisionError> {
+        let name = ready.id.to_string();
+        let (role, mark) = (ident(&name), literal(&self.mark_of(ready)));
+        let sql = format!("ALTER ROLE {role} PASSWORD {}; COMMENT ON ROLE {role} IS {mark}", literal(verifier));
         execute(connection, "mark database", &name, sql).await
     }
 }
@@ -353,7 +380,7 @@ mod tests {
             assert!(!other.ready().starts_with(&one.ready()));
         }
         assert!(one.ready().starts_with(&one.marks()) && one.half_made().starts_with(&one.marks()));
-        assert_ne!(one.half_made(), one.ready());
+        assert!(!one.half_made().starts_with(&one.ready()));
         assert!(one.template().len() < 64 && one.names().len() + "making_".len() + 32 < 64);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::{fmt, str::FromStr};
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use guardian_model::{
     Capability, Isolation, LimitOverrides, Permission, Place, Placement, Slug, Tenant, TenantId, TenantState, TierName,
     access::Permit, api::Page, id::IdError, slug::SlugError, tier::WEIGHT_MAX,
@@ -342,6 +343,18 @@ impl Store {
         covers(permit, Permission::SecretRead, Some(tenant))?;
         self.record(&AuditRecord::of(permit, "secret.read", Some(tenant), Outcome::Allowed)).await?;
         self.secrets(tenant).await
+    }
+
+    /// Seals the password of a tenant to be, for a place outside of the store: base64.
+    pub fn seal_password(&self, tenant: TenantId, password: &str) -> Result<String, StoreError> {
+        let secrets = Secrets { capability: None, password: Some(password.to_owned()) };
+        Ok(BASE64_STANDARD.encode(self.seal_secrets(tenant, &secrets)?.password.unwrap_or_default()))
+    }
+
+    /// Opens what [`Store::seal_password`] sealed; `None` when it was for another tenant, or under a key that is gone.
+    pub fn open_password(&self, tenant: TenantId, sealed: &str) -> Option<String> {
+        let sealed = BASE64_STANDARD.decode(sealed).ok()?;
+        self.unseal(tenant, &Sealed { capability: None, password: Some(sealed) }).ok()?.password
     }
 
     pub(crate) fn seal_secrets(&self, tenant: TenantId, secrets: &Secrets) -> Result<Sealed, StoreError> {

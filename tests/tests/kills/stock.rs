@@ -8,6 +8,7 @@ use std::{
 use guardian_testkit::{Installation, Server};
 use guardian_tests::{Barrier, Remains, json, psql};
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::sleep;
 
 const WANTED: usize = 2;
@@ -52,28 +53,67 @@ async fn nothing_else_is_there(installation: &Installation, tenants: usize) {
     assert_eq!(roles, i64::try_from(WANTED + tenants).expect("a small number"));
 }
 
+async fn run(connection: &mut PgConnection, sql: String) {
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.expect("run SQL");
+}
+
+/// Takes one out of the stock, and waits until another is in the making.
+async fn begin_another(installation: &Installation) -> String {
+    let (gone, _) = marks(installation).await.remove(0);
+    let mut admin = installation.server().connect("postgres").await;
+    run(&mut admin, format!("DROP DATABASE \"{gone}\" WITH (FORCE)")).await;
+    run(&mut admin, format!("DROP ROLE \"{gone}\"")).await;
+    let begun = Instant::now();
+    loop {
+        let found = marks(installation).await.into_iter().find(|(_, mark)| mark.ends_with("in the making"));
+        if let Some((name, _)) = found {
+            return name;
+        }
+        assert!(begun.elapsed().as_secs() < 60, "nothing is made: {}", installation.log());
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_making_of_prepared_databases_survives_kills() {
     let installation = stocked().await;
+    let server = installation.server();
     let mut up = installation.up_and_hardened();
-    let mut interrupted = 0;
-    for _ in 0..4 {
-        let begun = Instant::now();
-        loop {
-            if marks(&installation).await.iter().any(|(_, mark)| mark.ends_with("in the making")) {
-                interrupted += 1;
-                break;
+    for is_copied in [false, true] {
+        fill(&installation).await;
+        let mut admin = server.connect("postgres").await;
+        let template: String =
+            sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname LIKE 'guardian\\_%\\_template'")
+                .fetch_one(&mut admin)
+                .await
+                .expect("look for the template");
+        // A copy waits for sessions in its template to end.
+        run(&mut admin, format!("ALTER DATABASE \"{template}\" ALLOW_CONNECTIONS true")).await;
+        let inside = server.connect(&template).await;
+        let name = begin_another(&installation).await;
+        if is_copied {
+            run(&mut admin, "BEGIN; LOCK TABLE pg_catalog.pg_shdescription IN SHARE MODE".to_owned()).await;
+            inside.close().await.expect("leave the template");
+            let waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'pg_shdescription'::regclass AND NOT granted)";
+            let begun = Instant::now();
+            while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut admin).await.expect("look at the locks") {
+                assert!(begun.elapsed().as_secs() < 60, "the copy is not finished: {}", installation.log());
+                sleep(Duration::from_millis(5)).await;
             }
-            if is_full(&installation) {
-                break;
-            }
-            assert!(begun.elapsed().as_secs() < 60, "nothing is made: {}", installation.log());
+            up.kill();
+            let sql = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE relation = 'pg_shdescription'::regclass
+                       AND NOT granted; ROLLBACK";
+            run(&mut admin, sql.to_owned()).await;
+        } else {
+            up.kill();
+            inside.close().await.expect("leave the template");
         }
-        up.kill();
+        run(&mut admin, format!("ALTER DATABASE \"{template}\" ALLOW_CONNECTIONS false")).await;
+        admin.close().await.expect("close a connection");
         up = installation.up();
+        nothing_else_is_there(&installation, 0).await;
+        assert!(marks(&installation).await.iter().all(|(other, _)| *other != name), "half made, it was kept");
     }
-    assert!(interrupted > 0, "no making was interrupted");
-    nothing_else_is_there(&installation, 0).await;
     assert!(up.stop(), "{}", installation.log());
 }
 
