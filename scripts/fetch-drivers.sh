@@ -9,6 +9,8 @@ folder=$(cd "$folder" && pwd)
 missing=()
 
 python_packages=('psycopg[binary]==3.2.6' psycopg2-binary==2.9.11 asyncpg==0.32.0 sqlalchemy==2.0.45 greenlet==3.2.4 pytest==8.4.2 distro==1.9.0 anyio==4.9.0)
+# A migration tool of the kind that `guardian migrate --exec` runs.
+alembic_packages=(alembic==1.20.1 sqlalchemy==2.0.45 greenlet==3.2.4 'psycopg[binary]==3.2.6')
 node_packages=(pg@8.16.3 postgres@3.4.7)
 # An application that others wrote, which a test adopts.
 django_packages=(django-ledger==0.7.9 django==5.2.19 django-treebeard==7.0.3 asgiref==3.13.0 sqlparse==0.6.1 faker==40.63.0 tzdata==2026.6
@@ -47,6 +49,11 @@ make_python() {
 make_django_ledger() {
     python3 -m venv venv
     venv/bin/pip install --quiet "${django_packages[@]}"
+}
+
+make_alembic() {
+    python3 -m venv venv
+    venv/bin/pip install --quiet "${alembic_packages[@]}"
 }
 
 make_node() {
@@ -130,6 +137,7 @@ make_node_postgres() {
 
 part python "${python_packages[*]}"
 part django_ledger "${django_packages[*]}"
+part alembic "${alembic_packages[*]}"
 part node "${node_packages[*]}"
 part jdbc "Debian's"
 part asyncpg 0.32.0

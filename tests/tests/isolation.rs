@@ -1,5 +1,8 @@
 //! The main job: tenants in every isolation model on one server, and no way from one to another.
 
+#[path = "isolation/tool.rs"]
+mod tool;
+
 use std::{
     fs,
     io::Write as _,

@@ -2,6 +2,7 @@
 
 use guardian_model::{
     DoorId, LimitOverrides, Login, LoginName, Operation, OperationId, RunId, Snapshot, Tenant, Tier, TierName, TokenId,
+    ToolLoginId,
     adoption::{AdoptionPlanQuery, AdoptionStatus, SetObserving, StartAdoption},
     api::{
         AuditEntry, AuditFinding, AuditRun, AuditVerification, Connection, CreateLogin, CreateTenant, CreateToken,
@@ -12,10 +13,11 @@ use guardian_model::{
     import::{ImportReport, ImportTenants},
     observation::{Observation, ObservationReceipt, ObservationReport, ObservationSummary},
     query::{
-        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, DriftQuery, IncidentQuery, ObservationQuery,
-        OperationQuery, RunQuery, TenantQuery, VerifyQuery,
+        AuditFindingQuery, AuditQuery, AuditRunQuery, ChangesQuery, CloseToolLogin, DriftQuery, IncidentQuery,
+        ObservationQuery, OperationQuery, RunQuery, TenantQuery, VerifyQuery,
     },
     snapshot::Delta,
+    tool::{Fleet, OpenToolLogin, ToolLogin},
 };
 use reqwest::Method;
 
@@ -299,6 +301,28 @@ impl Client {
     /// Starts migrating every place; follow it with [`Client::run`].
     pub async fn start_migrations(&self, body: &StartMigration) -> Result<Run, ClientError> {
         self.send(self.request(Method::POST, &["v1", "migrations"])?.timeout(LONG_REQUEST_TIMEOUT).json(body)).await
+    }
+
+    /// Every place, ring after ring.
+    pub async fn fleet(&self) -> Result<Fleet, ClientError> {
+        self.send(self.request(Method::GET, &["v1", "migrations", "places"])?).await
+    }
+
+    /// Makes a login for one run of a migration tool in one place.
+    pub async fn open_tool_login(&self, body: &OpenToolLogin) -> Result<ToolLogin, ClientError> {
+        let request = self.request(Method::POST, &["v1", "migrations", "logins"])?;
+        self.send(request.timeout(LONG_REQUEST_TIMEOUT).json(body)).await
+    }
+
+    /// Lets the login of a migration tool last on.
+    pub async fn renew_tool_login(&self, login: ToolLoginId) -> Result<(), ClientError> {
+        self.send_only(self.request(Method::POST, &["v1", "migrations", "logins", &login.to_string(), "renew"])?).await
+    }
+
+    /// Ends the login of a migration tool, with its sessions.
+    pub async fn close_tool_login(&self, login: ToolLoginId, query: &CloseToolLogin) -> Result<(), ClientError> {
+        let request = self.request(Method::DELETE, &["v1", "migrations", "logins", &login.to_string()])?;
+        self.send_only(request.timeout(LONG_REQUEST_TIMEOUT).query(query)).await
     }
 
     /// Which master key seals.

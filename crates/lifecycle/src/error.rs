@@ -1,10 +1,12 @@
 //! Why a request about tenants was refused or could not be carried out.
 
 use guardian_model::{
-    DoorId, Place, Slug, TenantId, TenantState, TierName, door::DOOR_MINUTES_MAX, import::IMPORT_TENANTS_MAX, key::KeyError,
+    DoorId, Place, Slug, TenantId, TenantState, TierName, ToolLoginId, door::DOOR_MINUTES_MAX, import::IMPORT_TENANTS_MAX,
+    key::KeyError,
 };
-use guardian_provision::migrations::ReadError;
+use guardian_provision::{ProvisionError, migrations::ReadError};
 use guardian_store::{BeginError, InterveneError, SetLimitsError, SetTierError, StoreError};
+use jiff::Timestamp;
 
 use crate::step::StepError;
 
@@ -75,6 +77,42 @@ pub enum LifecycleError {
         /// How many there may be.
         limit: i64,
     },
+    /// Row tenants live in the shared place.
+    #[error("the tenant `{slug}` has no place of its own: its rows are in the shared tables")]
+    NoPlace {
+        /// The tenant.
+        slug: Slug,
+    },
+    /// Its place is not there yet, or goes.
+    #[error("the tenant `{slug}` is {state}; its place is migrated while it is active or suspended")]
+    NoTool {
+        /// The tenant.
+        slug: Slug,
+        /// Its state.
+        state: TenantState,
+    },
+    /// Another tool is at work in the place.
+    #[error("a migration tool of {opened_by} is at work in {place}; if it was killed, the place is free at {expires_at}")]
+    ToolBusy {
+        /// The place.
+        place: Place,
+        /// Who runs it.
+        opened_by: String,
+        /// When it is over, unless it is renewed.
+        expires_at: Timestamp,
+    },
+    /// Somebody else was faster.
+    #[error("a migration tool has just begun its work in {place}")]
+    ToolOvertaken {
+        /// The place.
+        place: Place,
+    },
+    /// There is none of this id, or not any more.
+    #[error("the login {0} is over: it was closed, or not renewed in time")]
+    NoToolLogin(ToolLoginId),
+    /// What is in the place is not Guardian's to give away.
+    #[error("{0}")]
+    Foreign(String),
     /// The key is none of the application's type.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -118,6 +156,9 @@ impl From<StepError> for LifecycleError {
             StepError::Store(error) => Self::Store(error),
             StepError::Key(error) => Self::Key(error),
             StepError::Folder(error) => Self::Migrations(error),
+            StepError::Provision(error @ (ProvisionError::NotAMigrator { .. } | ProvisionError::ForeignTable { .. })) => {
+                Self::Foreign(error.to_string())
+            }
             error => Self::Cluster { detail: error.to_string(), transient: error.is_transient() },
         }
     }

@@ -142,18 +142,18 @@ impl Fleet {
 }
 
 /// What is left of the attempts at one place.
-struct Patience {
+pub(crate) struct Patience {
     attempts: u32,
     pause: Duration,
 }
 
 impl Patience {
-    const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { attempts: ATTEMPTS_MAX, pause: PAUSE }
     }
 
     /// Whether to try again after this error; comes back when it is time to.
-    async fn bears(&mut self, error: &StepError) -> bool {
+    pub(crate) async fn bears(&mut self, error: &StepError) -> bool {
         self.attempts -= 1;
         if self.attempts == 0 || !error.is_transient() {
             return false;

@@ -21,6 +21,7 @@ mod row;
 mod secret;
 mod step;
 mod stock;
+mod tool;
 mod worker;
 
 use std::{

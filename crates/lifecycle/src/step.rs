@@ -5,7 +5,9 @@
 
 use std::{any::Any, path::PathBuf, sync::Arc};
 
-use guardian_model::{Config, Limits, Place, Step, Tenant, TenantKey, TierName, key::KeyError};
+use guardian_model::{
+    Config, Limits, Place, Step, Tenant, TenantKey, TierName, key::KeyError, placement::migrator_of,
+};
 use guardian_postgres::{
     CollectError, Declaration, collect_place,
     connect::{Clusters, ConnectError},
@@ -18,6 +20,7 @@ use guardian_provision::{
     error::{connect_is_transient, describe, is_transient},
     lock,
     migrations::{self, MigrateError, ReadError},
+    migrator,
     role::{self, Bounds},
     schema, ticket,
     warm::WarmError,
@@ -27,7 +30,7 @@ use jiff::Timestamp;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::Notify;
 
-use crate::grip::Grip;
+use crate::{grip::Grip, tool};
 
 /// What a step that did not fail says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -289,16 +292,26 @@ impl Steps {
         self.end_tickets(&mut connection, grip).await
     }
 
-    /// Ends the tenant's tickets: their roles inherit its rights whether or not its own role may log in.
+    /// Ends the tenant's tickets: their roles inherit its rights whether or not its own role may log in. Whoever is at work with a
+    /// migration tool in its place is ended as well.
     pub(crate) async fn end_tickets(&self, connection: &mut PgConnection, grip: &Grip<'_>) -> Result<(), StepError> {
         for IssuedTicket { id, role, .. } in self.store.tenant_tickets(grip.claim.tenant.id).await? {
             ticket::end(&self.clusters, &grip.claim.tenant.placement.place.cluster, connection, &role).await?;
             self.store.forget_ticket(id).await?;
         }
+        self.end_tools(grip).await
+    }
+
+    async fn end_tools(&self, grip: &Grip<'_>) -> Result<(), StepError> {
+        for login in self.store.tenant_tool_logins(grip.claim.tenant.id).await? {
+            tool::end(self, &login, "its tenant was shut").await?;
+        }
         Ok(())
     }
 
     async fn drop_schema(&self, place: &Place, grip: &Grip<'_>) -> Result<(), StepError> {
+        // A tool at work would keep its tables locked.
+        self.end_tools(grip).await?;
         match grip.seize_if_there(place).await? {
             Some(mut connection) => Ok(schema::remove(&mut connection, &place.schema).await?),
             None => Ok(()),
@@ -307,6 +320,7 @@ impl Steps {
 
     async fn drop_database(&self, place: &Place, grip: &Grip<'_>) -> Result<(), StepError> {
         let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
+        self.end_tools(grip).await?;
         grip.hands.release(&place.cluster, &place.database);
         self.clusters.forget(&place.cluster, &place.database).await;
         Ok(database::remove(&mut connection, &place.database).await?)
@@ -315,6 +329,7 @@ impl Steps {
     async fn drop_role(&self, place: &Place, role: &str, grip: &Grip<'_>) -> Result<(), StepError> {
         let mut connection = grip.seize(&place.cluster, MAINTENANCE_DATABASE).await?;
         self.end_tickets(&mut connection, grip).await?;
+        migrator::remove(&self.clusters, &place.cluster, &mut connection, &migrator_of(role)).await?;
         Ok(role::remove(&self.clusters, &place.cluster, &mut connection, role).await?)
     }
 }

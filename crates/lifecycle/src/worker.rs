@@ -1,7 +1,7 @@
 //! The workers of one process: they take up operations that are due, whoever began them.
 //!
 //! `LISTEN` wakes them at once, and polling finds what no notification tells: leases that ended, retries and waits that are
-//! over. Beside them runs the removal of expired tickets, doors and idempotency keys.
+//! over. Beside them runs the removal of expired tickets, doors, logins of migration tools and idempotency keys.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -95,6 +95,9 @@ impl Lifecycle {
             }
             if let Err(error) = self.shut_doors().await {
                 tracing::warn!(%error, "cannot look after open doors; trying again");
+            }
+            if let Err(error) = self.reap_tool_logins().await {
+                tracing::warn!(%error, "cannot look after logins of migration tools; trying again");
             }
             if let Err(error) = self.engine.store.forget_expired().await {
                 tracing::warn!(%error, "cannot forget old idempotency keys; trying again");

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "what fails in a test ends it")]
 
 mod house;
+#[path = "lifecycle/tool.rs"]
+mod tool;
 
 use std::time::Duration;
 
@@ -534,6 +536,10 @@ async fn no_secret_reaches_the_servers_log() {
         let grant = lifecycle.issue_ticket(&permit_to(Permission::TenantEnter), &tenant).await.unwrap();
         let connection = lifecycle.connection(&permit_to(Permission::SecretRead), &tenant).await.unwrap();
         secrets.extend([Some(grant.password), grant.ticket, Some(connection.password), connection.capability]);
+        let place = Some(tenant).filter(|_| isolation != Isolation::Row);
+        let login = lifecycle.open_for_tool(&permit_to(Permission::SchemaWrite), place).await.unwrap();
+        lifecycle.renew_for_tool(&permit_to(Permission::SchemaWrite), login.id).await.unwrap();
+        secrets.push(Some(login.password));
     }
     let log = server.log();
     assert!(log.contains("CREATE ROLE") && log.contains("guardian.capability"), "the log shows what was done");

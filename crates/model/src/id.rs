@@ -125,6 +125,8 @@ typed_ids! {
     TicketId = "tkt", "ticket";
     /// Names one opening of the cross-tenant door, and the role of its session.
     DoorId = "door", "door";
+    /// Names a login of a migration tool, and its role.
+    ToolLoginId = "tool", "tool login";
     /// Names a run: one pass of `apply` or `migrate`.
     RunId = "run", "run";
     /// Names one audit of the schedule.

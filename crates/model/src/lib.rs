@@ -27,6 +27,7 @@ pub mod snapshot;
 pub mod tenant;
 pub mod tenant_access;
 pub mod tier;
+pub mod tool;
 pub mod word;
 
 pub use access::{Permission, Role};
@@ -34,7 +35,7 @@ pub use adoption::AdoptionStage;
 pub use api_key::ApiKey;
 pub use capability::{Capability, Ticket};
 pub use config::Config;
-pub use id::{ApiKeyId, AuditRunId, DoorId, IncidentId, OperationId, RunId, TenantId, TicketId, TokenId};
+pub use id::{ApiKeyId, AuditRunId, DoorId, IncidentId, OperationId, RunId, TenantId, TicketId, TokenId, ToolLoginId};
 pub use key::{KeyType, TenantKey};
 pub use login::{Login, LoginProof, LoginScope, Switch};
 pub use name::{ClusterName, GroupName, LoginName, RoleName, RouteName, TierName, UpstreamName};

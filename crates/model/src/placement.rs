@@ -98,6 +98,12 @@ impl Placement {
     }
 }
 
+/// The role that owns the tables of a place once a migration tool of the user's own changes them: of the application's name for
+/// the shared place, of the tenant's role for one of its own.
+pub fn migrator_of(name: &str) -> String {
+    format!("{name}_migrator")
+}
+
 /// The roles that hardening makes once for an application, on each cluster. None of them owns a table or bypasses
 /// row-level security.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +123,8 @@ pub struct ApplicationRoles {
     pub door: String,
     /// NOLOGIN: the same, and writes.
     pub door_write: String,
+    /// NOLOGIN: owns the shared tables once a migration tool of the user's own changes them.
+    pub migrator: String,
 }
 
 impl ApplicationRoles {
@@ -130,6 +138,7 @@ impl ApplicationRoles {
             adopt: format!("{application}_adopt"),
             door: format!("{application}_door"),
             door_write: format!("{application}_door_write"),
+            migrator: migrator_of(application),
         }
     }
 }

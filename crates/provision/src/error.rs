@@ -36,6 +36,22 @@ pub enum ProvisionError {
         /// How long they were given.
         waited_s: u64,
     },
+    /// A role of a migrator's name that can do more than one.
+    #[error("there is a role {role} already, which can log in or make roles; rename it: Guardian makes one of that name")]
+    NotAMigrator {
+        /// The role.
+        role: String,
+    },
+    /// A table that was given to somebody.
+    #[error("{table} belongs to {owner}, and not to {migrator}; ALTER TABLE {table} OWNER TO \"{migrator}\"")]
+    ForeignTable {
+        /// The table, quoted.
+        table: String,
+        /// Whose it is.
+        owner: String,
+        /// Whose it has to be.
+        migrator: String,
+    },
     /// A tenant's rows come back, or cannot go.
     #[error(
         "rows of tenant {key} remain in {tables} after {rounds} rounds of deletion; a trigger may be writing them again"
@@ -57,7 +73,7 @@ impl ProvisionError {
             Self::Connect(error) => connect_is_transient(error),
             Self::Statement { source, .. } => is_transient(source),
             Self::Busy { .. } | Self::SessionsRemain { .. } => true,
-            Self::RowsRemain { .. } => false,
+            Self::NotAMigrator { .. } | Self::ForeignTable { .. } | Self::RowsRemain { .. } => false,
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod door;
 pub mod error;
 pub mod lock;
 pub mod migrations;
+pub mod migrator;
 pub mod role;
 pub mod rows;
 pub mod schema;

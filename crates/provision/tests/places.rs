@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use guardian_model::{ClusterName, Limits, TicketId};
+use guardian_model::{ClusterName, Limits, Place, TicketId, ToolLoginId};
 use guardian_postgres::{connect::Clusters, scram};
 use guardian_provision::{
     MAINTENANCE_DATABASE, ProvisionError, database, lock,
+    migrator::{self, Reach},
     role::{self, Bounds},
     schema,
     ticket::{self, Terms},
@@ -232,8 +233,35 @@ async fn an_administrator_need_not_be_a_superuser() {
         assert!(session.ping().await.is_err());
     }
     role::remove(&clusters, &cluster(), &mut admin, &name).await.unwrap();
+
+    // What it made is given to the place's migrator, and it can still do with it what it has to.
+    let (migrator, place) =
+        (format!("{name}_migrator"), Place { cluster: cluster(), database: name.clone(), schema: "Own".into() });
+    run(&mut inside, "CREATE TABLE \"Own\".old (n serial); CREATE TYPE \"Own\".mood AS ENUM ('a')").await;
+    run(&mut inside, "CREATE FUNCTION \"Own\".one(\"Own\".mood) RETURNS int LANGUAGE sql AS 'SELECT 1'").await;
+    for _ in 0..2 {
+        migrator::ensure(&mut inside, &migrator, &place, Reach::Database).await.unwrap();
+    }
+    let tool = ToolLoginId::from_uuid(id.uuid());
+    migrator::open(&mut inside, tool, &migrator, &verifier, Duration::ZERO, &place).await.unwrap();
+    let as_tool = login(&server, &name, &tool.to_string());
+    assert!(refusal(as_tool.connect().await).contains("password"), "it is over");
+    migrator::renew(&mut inside, tool, Duration::from_mins(1)).await.unwrap();
+    let mut session = as_tool.connect().await.unwrap();
+    run(&mut session, "ALTER TABLE old ADD COLUMN m mood; ALTER TYPE mood ADD VALUE 'b'; DROP FUNCTION one(mood)").await;
+    run(&mut session, "CREATE TABLE new (n serial); CREATE SCHEMA more").await;
+    run(&mut inside, "GRANT SELECT ON \"Own\".old, \"Own\".new TO PUBLIC").await;
+    for _ in 0..2 {
+        migrator::close(&clusters, &place, tool).await.unwrap();
+    }
+    assert!(session.ping().await.is_err());
+    let owner: String =
+        scalar(&mut inside, "SELECT relowner::regrole::text FROM pg_class WHERE oid = '\"Own\".new'::regclass").await;
+    assert_eq!(owner, migrator);
     drop(inside);
     database::remove(&mut admin, &name).await.unwrap();
+    migrator::close(&clusters, &place, tool).await.expect("absence is success");
+    migrator::remove(&clusters, &cluster(), &mut admin, &migrator).await.unwrap();
     drop(admin);
     run(&mut superuser, &format!("DROP ROLE {chief}")).await;
 }

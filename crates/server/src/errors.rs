@@ -218,15 +218,21 @@ impl From<InterveneError> for ApiError {
 impl From<LifecycleError> for ApiError {
     fn from(error: LifecycleError) -> Self {
         let kind = match error {
-            LifecycleError::NotFound(_) | LifecycleError::DoorNotOpen { .. } => Kind::NotFound,
+            LifecycleError::NotFound(_) | LifecycleError::DoorNotOpen { .. } | LifecycleError::NoToolLogin(_) => {
+                Kind::NotFound
+            }
             LifecycleError::NoTier(_)
             | LifecycleError::NoRowTier(_)
             | LifecycleError::ImportSize { .. }
             | LifecycleError::DoorMinutes { .. }
+            | LifecycleError::NoPlace { .. }
             | LifecycleError::Key(_) => Kind::Invalid,
-            LifecycleError::NotHardened { .. } | LifecycleError::NoDoor { .. } | LifecycleError::NotActive { .. } => {
-                Kind::WrongState
-            }
+            LifecycleError::NotHardened { .. }
+            | LifecycleError::NoDoor { .. }
+            | LifecycleError::NoTool { .. }
+            | LifecycleError::Foreign(_)
+            | LifecycleError::NotActive { .. } => Kind::WrongState,
+            LifecycleError::ToolBusy { .. } | LifecycleError::ToolOvertaken { .. } => Kind::ToolBusy,
             LifecycleError::TooManyTickets { .. } | LifecycleError::TooManyDoors { .. } => Kind::LimitReached,
             LifecycleError::NoReservedCluster(_) | LifecycleError::Migrations(_) => Kind::Configuration,
             LifecycleError::Bounds { .. } | LifecycleError::Cluster { .. } => {

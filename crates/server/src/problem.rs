@@ -62,6 +62,8 @@ kinds! {
     WrongState = CONFLICT, "wrong-state", "Not in this state";
     /// A run of the same kind is not over.
     RunBusy = CONFLICT, "run-busy", "A run is already going";
+    /// A migration tool is at work in the place.
+    ToolBusy = CONFLICT, "tool-busy", "A migration tool is at work there";
     /// The body is too large.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large", "The body is too large";
     /// The body is no JSON by its media type.

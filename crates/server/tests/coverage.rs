@@ -29,8 +29,10 @@ enum Given {
     Leaving,
     /// A tenant whose operation is stuck.
     Stuck,
-    /// No run at work.
+    /// No run at work, and no migration tool.
     Idle,
+    /// A migration tool at work in the shared place.
+    Tool,
 }
 
 /// How one endpoint is called, and what it answers to those who may.
@@ -124,6 +126,10 @@ fn cases() -> Vec<Case> {
         Case::new("migration.plan", SchemaWrite, 200),
         Case::new("migration.advise", SchemaWrite, 200),
         Case::new("migration.drift", SchemaWrite, 200),
+        Case::new("migration.places", SchemaWrite, 200),
+        Case::new("migration.open", SchemaWrite, 201).given(Given::Idle),
+        Case::new("migration.renew", SchemaWrite, 204).given(Given::Tool),
+        Case::new("migration.close", SchemaWrite, 204).given(Given::Tool).query(|_| "?exit_status=0".to_owned()),
         Case::new("run.migrate", SchemaWrite, 202).given(Given::Idle),
         Case::new("run.list", PlatformRead, 200),
         Case::new("key.read", PlatformRead, 200),
@@ -341,9 +347,11 @@ async fn prepare(world: &World, given: Given) -> Subject {
             assert_eq!(subject.operation.state, OperationState::Running);
             subject
         }
+        Given::Tool => world.with_tool("subject").await,
         Given::Stuck => world.stuck("subject").await,
         Given::Idle => {
             world.wait_for_runs().await;
+            world.without_tool().await;
             world.tenant("subject").await
         }
     }

@@ -12,8 +12,10 @@ use guardian_model::{
     Permission, Role, Tenant, TenantState,
     api::{CreateTenant, RunState},
     placement::ApplicationRoles,
+    tool::ToolLogin,
 };
-use sqlx::{AssertSqlSafe, PgConnection};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, postgres::PgConnectOptions};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 const GET: Method = Method::GET;
@@ -359,4 +361,69 @@ async fn one_at_a_time_on_a_cluster_and_again_after_a_lock() {
     let run = world.run("/v1/migrations").await;
     assert_eq!(run.state, RunState::Done, "{:?} {:?}", run.error, run.items);
     let_go.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tool_is_let_into_one_place_at_a_time_and_its_tables_are_hardened_afterwards() {
+    let world = World::hardened().await;
+    let _work = work(&world);
+    let tenant = schema_tenant(&world).await;
+    let (operator, actor) = world.token(Role::Operator, None).await;
+    let call = async |method: &Method, uri: &str, body| world.call(method, uri, Some(&operator), body).await;
+    let fleet = call(&GET, "/v1/migrations/places", None).await;
+    assert_eq!(fleet.body["rings"], json!(["shared", "rest"]), "{}", fleet.text);
+    let places = fleet.body["places"].as_array().unwrap();
+    assert_eq!(places.len(), 2);
+    assert_eq!((places[0].get("tenant"), &places[1]["tenant"]), (None, &json!(tenant.slug)));
+    for (body, status) in [
+        (json!({ "tenant": "nobody" }), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({ "tenant": world.tenant("row").await.tenant.slug }), StatusCode::UNPROCESSABLE_ENTITY),
+        (json!({ "place": "main" }), StatusCode::UNPROCESSABLE_ENTITY),
+    ] {
+        let refused = call(&POST, "/v1/migrations/logins", Some(body)).await;
+        assert_eq!(refused.status, status, "{}", refused.text);
+    }
+
+    let shared = call(&POST, "/v1/migrations/logins", None).await;
+    assert_eq!(shared.status, StatusCode::CREATED, "{}", shared.text);
+    let busy = call(&POST, "/v1/migrations/logins", None).await;
+    assert_eq!(busy.body["type"], "https://guardian.dev/problems/tool-busy", "{}", busy.text);
+    assert!(busy.text.contains(&actor.name), "{}", busy.text);
+    let own = call(&POST, "/v1/migrations/logins", Some(json!({ "tenant": tenant.id }))).await;
+    assert_eq!((own.status, &own.body["schema"]), (StatusCode::CREATED, &json!(tenant.placement.place.schema)));
+
+    let login: ToolLogin = serde_json::from_value(shared.body).unwrap();
+    let options = PgConnectOptions::new_without_pgpass().host(&login.host).port(login.port);
+    let mut tool =
+        options.username(&login.user).password(&login.password).database(&login.database).connect().await.unwrap();
+    sqlx::raw_sql("CREATE TABLE made (tenant_id uuid NOT NULL, n int)").execute(&mut tool).await.unwrap();
+    let uri = format!("/v1/migrations/logins/{}", login.id);
+    let closed = call(&Method::DELETE, &format!("{uri}?exit_status=0"), None).await;
+    assert_eq!(closed.status, StatusCode::NO_CONTENT, "{}", closed.text);
+    assert!(sqlx::raw_sql("SELECT 1").execute(&mut tool).await.is_err(), "its sessions are ended");
+    for gone in [call(&Method::DELETE, &uri, None).await, call(&POST, &format!("{uri}/renew"), None).await] {
+        assert_eq!(gone.status, StatusCode::NOT_FOUND, "{}", gone.text);
+    }
+
+    // Nothing is amiss with an owner that is no superuser, and what it made is protected as anything else.
+    assert_eq!(world.run("/v1/hardening").await.state, RunState::Done);
+    let again = call(&GET, "/v1/hardening", None).await;
+    assert_eq!(again.body["statements"], json!([]), "{}", again.text);
+    let mut connection = self::shared(&world).await;
+    let (forced, owner): (bool, String) = sqlx::query_as(
+        "SELECT relforcerowsecurity, pg_get_userbyid(relowner)::text FROM pg_class WHERE oid = 'public.made'::regclass",
+    )
+    .fetch_one(&mut connection)
+    .await
+    .unwrap();
+    assert_eq!((forced, owner), (true, ApplicationRoles::of(&world.config.application.name).migrator));
+    // And the tool can go on there.
+    let next = call(&POST, "/v1/migrations/logins", None).await;
+    let login: ToolLogin = serde_json::from_value(next.body).unwrap();
+    let options = PgConnectOptions::new_without_pgpass().host(&login.host).port(login.port);
+    let mut tool =
+        options.username(&login.user).password(&login.password).database(&login.database).connect().await.unwrap();
+    for sql in ["ALTER TABLE made ADD COLUMN m int", "CREATE TABLE second (n int)", "SELECT count(*) FROM made"] {
+        sqlx::raw_sql(sql).execute(&mut tool).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    }
 }

@@ -38,6 +38,7 @@ mod ticket;
 mod tier;
 pub mod timestamp;
 mod token;
+mod tool_login;
 mod vault;
 
 use sqlx::PgPool;
@@ -72,6 +73,7 @@ pub use tenant_access::{ACCESS_PAGE, DOMAINS_MAX, TenantAccessError};
 pub use ticket::IssuedTicket;
 pub use tier::{TIERS_MAX, TierError};
 pub use token::{TOKENS_MAX, TokenError};
+pub use tool_login::IssuedToolLogin;
 pub use vault::{Vault, VaultError};
 
 /// The control database. Cheap to clone; clones share one bounded pool of connections.

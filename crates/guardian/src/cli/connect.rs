@@ -18,7 +18,7 @@ const ADDRESS_FILE: &str = "api.addr";
 /// Written by `guardian up` into the state folder.
 const TOKEN_FILE: &str = "admin.token";
 /// The environment variable with the token itself.
-const TOKEN_VARIABLE: &str = "GUARDIAN_TOKEN";
+pub(super) const TOKEN_VARIABLE: &str = "GUARDIAN_TOKEN";
 
 impl Global {
     /// The state folder.

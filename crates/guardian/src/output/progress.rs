@@ -43,6 +43,11 @@ impl Progress {
         }
         self.bar.suspend(|| self.output.marked(mark, what))
     }
+
+    /// What a part that has ended printed.
+    pub(crate) fn block(&self, text: &str) -> anyhow::Result<()> {
+        self.bar.suspend(|| self.output.block(text))
+    }
 }
 
 impl Drop for Progress {

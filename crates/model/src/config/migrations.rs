@@ -1,6 +1,6 @@
 //! `[migrations]`: in which order a fleet gets the application's migrations, how fast, and when to stop.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use serde::Deserialize;
 
@@ -21,11 +21,20 @@ pub struct Rollout {
     pub parallel_per_cluster: u16,
     /// A run stops when more than this share of a ring's places failed, in percent. 0: at the first one; 100: never.
     pub halt_percent: u8,
+    /// How long the login of a user's own tool lasts after the command line that runs the tool was heard of last, in seconds.
+    pub tool_login_seconds: u16,
 }
 
 impl Default for Rollout {
     fn default() -> Self {
-        Self { rings: Vec::new(), shared: SharedTurn::First, parallel: 4, parallel_per_cluster: 8, halt_percent: 10 }
+        Self {
+            rings: Vec::new(),
+            shared: SharedTurn::First,
+            parallel: 4,
+            parallel_per_cluster: 8,
+            halt_percent: 10,
+            tool_login_seconds: 60,
+        }
     }
 }
 
@@ -62,6 +71,8 @@ pub const SHARED_RING: &str = "shared";
 pub const REST_RING: &str = "rest";
 
 const NAME_LEN_MAX: usize = 30;
+/// Shorter, and a busy machine would lose logins that are in use; longer, and a killed command line leaves them open.
+const TOOL_LOGIN_SECONDS: RangeInclusive<u16> = 3..=900;
 /// The most places migrated at once.
 pub const PARALLEL_MAX: u16 = 64;
 
@@ -103,6 +114,10 @@ impl Rollout {
         }
         if self.halt_percent > 100 {
             return refuse("halt_percent", "must be 0 to 100".to_owned());
+        }
+        if !TOOL_LOGIN_SECONDS.contains(&self.tool_login_seconds) {
+            let (least, most) = (TOOL_LOGIN_SECONDS.start(), TOOL_LOGIN_SECONDS.end());
+            return refuse("tool_login_seconds", format!("must be {least} to {most}"));
         }
         let mut names = BTreeSet::from([SHARED_RING, REST_RING]);
         for Ring { name, tenants, tiers, percent } in &self.rings {

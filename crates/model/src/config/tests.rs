@@ -86,6 +86,7 @@ fn rings_hold_whom_they_name_first() {
         ("rings = [{ name = \"a\", percent = 101 }]", "must be 1 to 100"),
         ("halt_percent = 101", "must be 0 to 100"),
         ("parallel = 0", "must be 1 to 64"),
+        ("tool_login_seconds = 2", "must be 3 to 900"),
     ] {
         let message = refusal(&ring(wrong));
         assert!(message.contains(problem), "{message}");

@@ -28,6 +28,7 @@ mod status;
 mod tenants;
 mod tiers;
 mod tokens;
+mod tools;
 
 use axum::http::StatusCode;
 use guardian_model::{OperationState, TenantId, api::TenantChange};
@@ -52,6 +53,7 @@ pub(crate) fn routes(router: OpenApiRouter<AppState>) -> OpenApiRouter<AppState>
         .merge(hardening::routes())
         .merge(adoption::routes())
         .merge(migrations::routes())
+        .merge(tools::routes())
         .merge(runs::routes())
         .merge(keys::routes())
         .merge(tokens::routes())

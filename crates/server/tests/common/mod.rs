@@ -16,7 +16,7 @@ use axum::{
 use guardian_lifecycle::Lifecycle;
 use guardian_model::{
     ApiKeyId, Config, DoorId, LoginName, LoginScope, Operation, OperationId, OperationKind, Permission, Place, Plan, Role,
-    RunId, Slug, Step, Tenant, TenantId, TenantState, Tier, TokenId,
+    RunId, Slug, Step, Tenant, TenantId, TenantState, Tier, TokenId, ToolLoginId,
     access::{Actor, Permit},
     access_api::CreateApiKey,
     api::{CreateTenant, PutTier, Run, RunState},
@@ -64,6 +64,7 @@ pub struct Subject {
     login: String,
     run: Option<RunId>,
     api_key: Option<ApiKeyId>,
+    tool_login: Option<ToolLoginId>,
 }
 
 impl Subject {
@@ -75,6 +76,7 @@ impl Subject {
             .replace("{token}", &self.token.to_string())
             .replace("{door}", &DoorId::from_uuid(self.operation.id.uuid()).to_string())
             .replace("{login}", &self.login)
+            .replace("{tool_login}", &self.tool_login.map(|login| login.to_string()).unwrap_or_default())
             .replace("{run}", &self.run.map(|run| run.to_string()).unwrap_or_default())
             .replace("{api_key}", &self.api_key.map(|key| key.to_string()).unwrap_or_default())
             .replace("{role}", "spare")
@@ -311,7 +313,22 @@ impl World {
         let logins = permit(Permission::LoginWrite, None);
         self.store.create_login(&logins, &login, LoginScope::Admin, Some("SCRAM-SHA-256$")).await.unwrap();
         let (tier, login) = (tier.name.to_string(), login.to_string());
-        Subject { tenant, operation, tier, token, login, run: self.run, api_key: None }
+        Subject { tenant, operation, tier, token, login, run: self.run, api_key: None, tool_login: None }
+    }
+
+    /// With no migration tool at work in the shared place.
+    pub async fn without_tool(&self) {
+        let permit = permit(Permission::SchemaWrite, None);
+        if let Some(login) = self.store.tool_login_at(&self.config.shared_place()).await.unwrap() {
+            self.state.lifecycle.close_for_tool(&permit, login.id, Some(0)).await.unwrap();
+        }
+    }
+
+    /// With one at work there.
+    pub async fn with_tool(&self, hint: &str) -> Subject {
+        self.without_tool().await;
+        let login = self.state.lifecycle.open_for_tool(&permit(Permission::SchemaWrite, None), None).await.unwrap();
+        Subject { tool_login: Some(login.id), ..self.tenant(hint).await }
     }
 
     /// A superuser's connection to the control database.

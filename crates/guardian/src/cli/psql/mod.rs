@@ -8,6 +8,8 @@ mod arguments;
 mod bind;
 mod start;
 
+pub(super) use start::CONNECTION_VARIABLES;
+
 use std::ffi::OsString;
 
 use guardian_client::Client;

@@ -21,7 +21,7 @@ const RC_VARIABLE: &str = "PSQLRC";
 const PSQL_MAJOR_MIN: u32 = 13;
 
 /// What libpq would otherwise take from the environment, to connect elsewhere or otherwise than the grant says.
-const CONNECTION_VARIABLES: [&str; 12] = [
+pub(in crate::cli) const CONNECTION_VARIABLES: [&str; 12] = [
     "PGHOSTADDR",
     "PGPASSFILE",
     "PGSERVICE",

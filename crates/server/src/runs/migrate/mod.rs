@@ -2,6 +2,7 @@
 //! wrong everywhere stops there; within a ring, a place that fails keeps no other from going on until too many have.
 
 mod drift;
+mod fleet;
 mod places;
 mod plan;
 
@@ -26,6 +27,7 @@ use tokio::sync::Semaphore;
 use self::places::{Target, failed_first, targets};
 pub(crate) use self::{
     drift::drift,
+    fleet::fleet,
     plan::{advise, plan},
 };
 use super::{progress::Progress, shown};

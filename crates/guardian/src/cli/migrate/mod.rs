@@ -1,4 +1,10 @@
-//! `guardian migrate`: the application's SQL files to every place, by a ledger in each, ring after ring.
+//! `guardian migrate`: the application's SQL files to every place, by a ledger in each, ring after ring; or a tool of the user's
+//! own, run here once a place.
+
+mod exec;
+mod tool;
+
+use std::{ffi::OsString, path::PathBuf};
 
 use guardian_client::Client;
 use guardian_model::{
@@ -6,7 +12,7 @@ use guardian_model::{
     query::DriftQuery,
 };
 
-use super::{confirm, follow};
+use super::{confirm, follow, tenant::TenantRef};
 use crate::output::{Cell, Failure, Mark, Output, Table, counted};
 
 /// Places of one page of drift.
@@ -14,12 +20,24 @@ const PAGE: u32 = 200;
 
 /// Bring the application's tables to the newest migration, in every place
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "With --exec, the command after -- is run on this machine once a place, instead of the SQL files: any tool \
+that connects by DATABASE_URL, or by PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE. GUARDIAN_PLACE, GUARDIAN_RING, GUARDIAN_SCHEMA \
+and, in a tenant's own place, GUARDIAN_TENANT say where it is. Its login owns the tables of that place only, and is over when the \
+tool ends, or soon after this command was killed. The tool's own ledger says what a place lacks, so that a run that stopped is \
+simply started again.
+
+Examples:
   guardian migrate --plan
   guardian migrate --parallel 8
   guardian migrate --ring canary
   guardian migrate --confirm-rings
-  guardian migrate --drift")]
+  guardian migrate --drift
+  guardian migrate --exec -- alembic upgrade head
+  guardian migrate --exec --ring canary --output-dir logs -- npx prisma migrate deploy
+  guardian migrate --exec --tenant acme -- bundle exec rails db:migrate"
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(crate) struct Migrate {
     /// Only show what each ring and place lacks, and what the missing files would lock
     #[arg(long, visible_alias = "dry-run", conflicts_with_all = ["ring", "parallel", "halt_percent", "confirm_rings", "drift"])]
@@ -42,6 +60,18 @@ pub(crate) struct Migrate {
     /// Ask before each ring but the first
     #[arg(long, conflicts_with = "ring")]
     confirm_rings: bool,
+    /// Run a tool of your own once a place, instead of the SQL files
+    #[arg(long, requires = "command", conflicts_with_all = ["plan", "drift"])]
+    exec: bool,
+    /// Run it for this tenant only, which has a place of its own; may be given more than once
+    #[arg(long, value_name = "TENANT", requires = "exec", conflicts_with_all = ["ring", "confirm_rings"])]
+    tenant: Vec<TenantRef>,
+    /// Keep what the tool prints in this folder, a file a place
+    #[arg(long, value_name = "FOLDER", requires = "exec")]
+    output_dir: Option<PathBuf>,
+    /// The tool with its arguments
+    #[arg(last = true, value_name = "COMMAND", requires = "exec")]
+    command: Vec<OsString>,
 }
 
 impl Migrate {
@@ -49,6 +79,9 @@ impl Migrate {
         if self.plan {
             let plan = client.advise_migrations().await?;
             return output.result(&plan, |plan| show(plan, output));
+        }
+        if self.exec {
+            return exec::run(self, client, output).await;
         }
         if self.drift {
             return self.show_drift(client, output).await;
