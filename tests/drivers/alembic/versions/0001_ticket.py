@@ -8,6 +8,7 @@ revision, down_revision = "0001", None
 
 
 def upgrade():
+    print("upgrade to", revision)
     op.create_table(
         "ticket",
         sa.Column("tenant_id", postgresql.UUID, nullable=False),

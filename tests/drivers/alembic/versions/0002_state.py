@@ -7,6 +7,7 @@ revision, down_revision = "0002", "0001"
 
 
 def upgrade():
+    print("upgrade to", revision)
     state = sa.Enum("open", "closed", name="ticket_state")
     state.create(op.get_bind())
     op.add_column("ticket", sa.Column("state", state, server_default="open", nullable=False))
