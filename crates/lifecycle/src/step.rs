@@ -5,9 +5,7 @@
 
 use std::{any::Any, path::PathBuf, sync::Arc};
 
-use guardian_model::{
-    Config, Limits, Place, Step, Tenant, TenantKey, TierName, key::KeyError, placement::migrator_of,
-};
+use guardian_model::{Config, Limits, Place, Step, Tenant, TenantKey, TierName, key::KeyError, placement::migrator_of};
 use guardian_postgres::{
     CollectError, Declaration, collect_place,
     connect::{Clusters, ConnectError},

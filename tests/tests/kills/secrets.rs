@@ -100,7 +100,7 @@ async fn fails_no_request(what: &str, column: &str, tiers: [&str; 3]) {
                     assert!(begun.elapsed().as_secs() < 60, "the clients stand still: {}", installation.log());
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                barrier.open().await;
+                barrier.let_through().await;
                 let ended = child.wait().expect("wait for the rotation");
                 stop.store(true, Ordering::Relaxed);
                 assert!(reached, "a client failed before");
